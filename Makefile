@@ -1,0 +1,45 @@
+# make run    set everything up, bring up the suite, ask a real model a question through the queue
+# make test   set everything up and run the tests with what this machine has
+PY := .venv/bin/python
+INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+
+.PHONY: run up down test check bench test-deps lock format clean
+run: .venv/.run-ready
+	@.venv/bin/compute run
+
+up: .venv/.run-ready
+	@.venv/bin/compute up
+
+down: .venv/.run-ready
+	@.venv/bin/compute down
+
+test: .venv/.dev-ready
+	$(PY) -m pytest $(ARGS)
+
+check: .venv/.dev-ready
+	@scripts/check.sh
+
+bench: .venv/.dev-ready
+	$(PY) -m pytest tests/perf -s $(ARGS)
+
+test-deps:
+	@scripts/test-deps.sh
+
+format: .venv/.dev-ready
+	.venv/bin/ruff check -q --fix . ; .venv/bin/ruff format -q .
+
+lock: .venv/bin/uv
+	@scripts/lock.sh
+
+clean:
+	rm -rf .venv .compute
+
+
+.venv/bin/uv:
+	@scripts/setup.sh uv
+
+.venv/.run-ready: requirements.lock $(INPUTS)
+	@scripts/setup.sh run
+
+.venv/.dev-ready: requirements-dev.lock $(INPUTS)
+	@scripts/setup.sh dev

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Everything that needs no running part: format, lint, import rules, types.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+step() { printf '\033[2mcheck:\033[0m %s\n' "$*" >&2; "$@"; }
+step $bin/ruff format --check -q .
+step $bin/ruff check -q .
+step $bin/lint-imports --no-cache
+step $bin/mypy libs services tests
