@@ -1,0 +1,58 @@
+"""Where NATS is and how to log in; credentials stay out of logs."""
+
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class NatsSettings(BaseSettings):
+    """`NATS_URL` (several separated by commas), and user, password or a credentials file."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, protected_namespaces=())
+
+    nats_url: SecretStr = Field(SecretStr("nats://127.0.0.1:4222"), validation_alias=AliasChoices("NATS_URL"))
+    nats_user: str | None = Field(None, validation_alias=AliasChoices("NATS_USER"))
+    nats_password: SecretStr | None = Field(None, validation_alias=AliasChoices("NATS_PASSWORD"))
+    nats_creds: str | None = Field(
+        None, validation_alias=AliasChoices("NATS_CREDS"), description="A .creds file"
+    )
+
+    @property
+    def server_list(self) -> list[str]:
+        """Addresses without credentials (those go in as options, so that no error can print them)."""
+        return [_without_userinfo(url) for url in self._urls()]
+
+    @property
+    def safe_url(self) -> str:
+        return ",".join(self.server_list)
+
+    def _urls(self) -> list[str]:
+        return [url.strip() for url in self.nats_url.get_secret_value().split(",") if url.strip()]
+
+    def userinfo(self) -> tuple[str | None, str | None]:
+        """User and password, from the variables or from the first address that carries them."""
+        if self.nats_user:
+            secret = self.nats_password.get_secret_value() if self.nats_password else None
+            return self.nats_user, secret
+        for url in self._urls():
+            parts = urlsplit(url)
+            if parts.username:
+                return unquote(parts.username), unquote(parts.password) if parts.password else None
+        return None, None
+
+
+def connect_options(settings: NatsSettings) -> dict[str, Any]:
+    """The options of nats-py's connect for this login: credentials file, token, user and password, or none."""
+    if settings.nats_creds:
+        return {"user_credentials": settings.nats_creds}
+    user, password = settings.userinfo()
+    if user and password is None:
+        return {"token": user}
+    return {"user": user, "password": password} if user else {}
+
+
+def _without_userinfo(url: str) -> str:
+    parts = urlsplit(url if "//" in url else f"nats://{url}")
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,69 @@
+"""The streams and buckets of the suite, defined once; whoever needs one makes sure that it is there."""
+
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import BucketNotFoundError, NotFoundError
+from nats.js.kv import KeyValue
+
+from compute_common import subjects
+
+WORK_STREAM = "COMPUTE_WORK"
+NODES_BUCKET = "COMPUTE_NODES"
+DRAINS_BUCKET = "COMPUTE_DRAINS"
+INSTANCES_BUCKET = "COMPUTE_INSTANCES"
+
+WORK_SUBJECTS = (
+    subjects.WORK_SUBMIT,
+    subjects.WORK_REQUEST,
+    subjects.WORK_ASSIGNED,
+    subjects.WORK_COMPLETED,
+    subjects.WORK_FAILED,
+    subjects.WORK_PROGRESS,
+    subjects.WORK_CANCELLED,
+    subjects.WORK_RETRIED,
+    subjects.WORK_DECIDED,
+    "compute.node.*.assigned",
+    "compute.node.*.completed",
+    "compute.node.*.failed",
+    "compute.node.*.progress",
+)
+
+
+def work_stream(replicas: int = 1, max_bytes: int = 8 << 30) -> StreamConfig:
+    """The work log. Never `compute.>`: a stream that captures a request subject answers it with its PubAck."""
+    return StreamConfig(
+        name=WORK_STREAM,
+        description="every event of every work item, in order: the truth of the queue",
+        subjects=list(WORK_SUBJECTS),
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        num_replicas=replicas,
+        max_bytes=max_bytes,
+        max_msg_size=-1,
+        duplicate_window=120,
+        allow_direct=True,
+        allow_msg_ttl=True,
+        allow_msg_schedules=True,
+    )
+
+
+async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    """Create the stream, or bring an older definition up to date."""
+    try:
+        await js.stream_info(str(config.name))
+    except NotFoundError:
+        await js.add_stream(config)
+    else:
+        await js.update_stream(config)
+
+
+async def ensure_bucket(js: JetStreamContext, bucket: str, replicas: int = 1) -> KeyValue:
+    """The key-value bucket, made when it is not there yet."""
+    try:
+        return await js.key_value(bucket)
+    except (BucketNotFoundError, NotFoundError):
+        config = KeyValueConfig(
+            bucket=bucket, history=1, replicas=replicas, storage=StorageType.FILE, direct=True
+        )
+        return await js.create_key_value(config)

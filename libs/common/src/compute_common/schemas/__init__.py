@@ -1,0 +1,1 @@
+"""Every record that crosses a service boundary."""

@@ -1,0 +1,125 @@
+"""The reservation ledger on the wire."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from compute_common.enums import MemoryLevel
+from compute_common.ids import Identifier
+from compute_common.schemas.base import JsonObject, Name, Page, Wire
+from compute_common.times import UtcTime
+
+GpuIndices = Annotated[list[Annotated[int, Field(ge=0, le=4096)]], Field(max_length=256)]
+RequiredMb = Annotated[int, Field(gt=0, le=1 << 30, description="MiB, per GPU")]
+
+
+class ReserveRequest(Wire):
+    """All of `gpu_indices` or none; an empty list reserves host RAM for a CPU engine."""
+
+    gpu_indices: GpuIndices = Field(description="GPUs of this host; empty = host RAM", examples=[[0, 1]])
+    required_mb: RequiredMb
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    owner: Name | None = None
+    model_name: Name | None = None
+    idempotency_key: Name | None = None
+
+
+class RenewRequest(Wire):
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+
+
+class BindRequest(Wire):
+    """What the memory belongs to: a process (with its session) or a container."""
+
+    pid: Annotated[int, Field(gt=0, le=1 << 22)] | None = None
+    container_id: Identifier | None = None
+
+
+class Reservation(Wire):
+    reservation_id: str
+    gpu_indices: list[int]
+    reserved_mb: int = Field(description="MiB, per GPU (or of host RAM)")
+    owner: str | None = None
+    model_name: str | None = None
+    created_at: UtcTime
+    expires_at: UtcTime | None = Field(None, description="None while bound to something that lives")
+    state: str = Field(description="created, bound, released, expired")
+    bound_to: JsonObject | None = None
+
+
+class ReservationList(Page):
+    reservations: list[Reservation]
+
+
+class GpuState(Wire):
+    node_id: str
+    index: int
+    uuid: str | None = None
+    name: str
+    total_mb: int
+    used_mb: int
+    free_mb: int
+    reserved_mb: int
+    available_mb: int
+    foreign_mb: int = Field(description="In use by programs nobody registered")
+    utilization: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    reservations: list[str] = []
+    processes: list[JsonObject] = []
+    attribution: str = Field("process", description="process, or assumed where use per process is unreadable")
+    health: str = "ok"
+    cordoned: bool = False
+
+
+class HostMemoryState(Wire):
+    total_mb: int
+    used_mb: int
+    available_mb: int = Field(description="What a new reservation may take")
+    reserved_mb: int
+    foreign_mb: int
+    reservations: list[str] = []
+
+
+class GpuStates(Page):
+    gpus: list[GpuState]
+    host_memory: HostMemoryState
+    timestamp: UtcTime
+
+
+class CanFitRequest(Wire):
+    required_mb: RequiredMb
+    gpu_count: Annotated[int, Field(ge=0, le=256, description="0 = host RAM")] = 1
+    prefer_nvlink: bool = False
+
+
+class CanFitAnswer(Wire):
+    fits: bool
+    gpu_indices: list[int] = []
+    reason: str
+    alternatives: list[JsonObject] = []
+
+
+class MemoryForecast(Wire):
+    total_mb: int
+    available_mb: int
+    swap_total_mb: int = 0
+    swap_free_mb: int = 0
+    pressure: float | None = Field(
+        None, description="PSI some avg10, percent; None where the kernel has none"
+    )
+    trend_mb_per_s: float | None = Field(None, description="MiB/s of available memory; negative = shrinking")
+    predicted_oom_seconds: float | None = None
+    predicted_oom_range_seconds: tuple[float, float] | None = None
+    confidence: float = 0.0
+    level: MemoryLevel = MemoryLevel.OK
+
+
+class GpuMemoryForecast(MemoryForecast):
+    index: int
+
+
+class MemoryAnswer(MemoryForecast):
+    node_id: str
+    gpus: list[GpuMemoryForecast] = []
+    timestamp: UtcTime

@@ -1,0 +1,52 @@
+"""Fixtures every test may use."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from compute_common.bus import Bus
+from compute_common.bus_auth import NatsSettings
+from tests.support.nats import NatsServer
+
+_CLEAN = ("NATS_URL", "NODE_ID", "COMPUTE_HOME", "COMPUTE_API_KEY", "SUPABASE_URL", "NODE_REGISTRY_NATS_URL")
+for _name in _CLEAN:
+    os.environ.pop(_name, None)
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """With REQUIRE_ALL=1 a skip is a failure: CI installs every system part."""
+    if (
+        os.environ.get("REQUIRE_ALL") == "1"
+        and call.excinfo is not None
+        and call.excinfo.errisinstance(pytest.skip.Exception)
+    ):
+        reason = str(call.excinfo.value)
+        if "GPU" not in reason and "SUPABASE_URL" not in reason:
+            raise AssertionError(f"skipped with REQUIRE_ALL=1: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the working tree."""
+    monkeypatch.setenv("COMPUTE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A fresh server with JetStream, empty, on a free port."""
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    """A connected bus of the test's own."""
+    own = Bus(NatsSettings(NATS_URL=nats_server.url), "test")  # type: ignore[arg-type,call-arg]
+    own.start()
+    assert await own.wait_connected(5)
+    yield own
+    await own.stop()
