@@ -45,7 +45,7 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 @pytest.fixture
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """A connected bus of the test's own."""
-    own = Bus(NatsSettings(NATS_URL=nats_server.url), "test")  # type: ignore[arg-type,call-arg]
+    own = Bus(NatsSettings(NATS_URL=nats_server.url), "test")
     own.start()
     assert await own.wait_connected(5)
     yield own

@@ -1,5 +1,6 @@
-from compute_common.bus import Bus, Message
 from tests.support.nats import NatsServer
+
+from compute_common.bus import Bus, Message
 
 
 async def test_bus_request(bus: Bus, nats_server: NatsServer) -> None:

@@ -32,7 +32,7 @@ Observer = Callable[[str, str], None]
 
 MAX_CONCURRENT_REQUESTS = 256
 CONNECT_TIMEOUT_SECONDS = 2
-RECONNECT_WAIT_SECONDS = 0.25
+RECONNECT_WAIT_SECONDS: Any = 0.25  # nats-py sleeps this long; its annotation says int
 DRAIN_SECONDS = 2
 
 

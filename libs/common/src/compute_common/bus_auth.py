@@ -44,7 +44,7 @@ class NatsSettings(BaseSettings):
 
 
 def connect_options(settings: NatsSettings) -> dict[str, Any]:
-    """The options of nats-py's connect for this login: credentials file, token, user and password, or none."""
+    """nats-py's connect options for this login: credentials file, token, user and password, or none."""
     if settings.nats_creds:
         return {"user_credentials": settings.nats_creds}
     user, password = settings.userinfo()

@@ -30,7 +30,7 @@ WORK_SUBJECTS = (
 
 
 def work_stream(replicas: int = 1, max_bytes: int = 8 << 30) -> StreamConfig:
-    """The work log. Never `compute.>`: a stream that captures a request subject answers it with its PubAck."""
+    """The work log. Never `compute.>`: a stream that captures a request subject answers it first."""
     return StreamConfig(
         name=WORK_STREAM,
         description="every event of every work item, in order: the truth of the queue",

@@ -6,7 +6,7 @@ from typing import Any
 from compute_common.ids import new_id
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
     """A refusal with a reason a person can act on.
 
     `cause` is a stable word (`unknown-node`) that becomes the URN `urn:compute:error:<cause>`; `detail` says

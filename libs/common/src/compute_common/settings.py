@@ -31,7 +31,7 @@ class CommonSettings(NatsSettings):
     )
 
     def resolved_node_id(self) -> str:
-        """NODE_ID; else the id kept under COMPUTE_HOME; else the host name (in a container: a new, kept id)."""
+        """NODE_ID; else the host name; in a container an id made once and kept under COMPUTE_HOME."""
         if self.node_id:
             if not is_identifier(self.node_id):
                 raise ValueError("NODE_ID must be 1-128 letters, digits, '.', '_' or '-'")

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from compute_common.enums import MemoryLevel, NodeStatus, Platform, Tier
 from compute_common.ids import Identifier
-from compute_common.schemas.base import Count, JsonObject, Labels, Mib, Name, Page, Ratio, Seconds, Wire
+from compute_common.schemas.base import Count, JsonObject, Labels, Mib, Name, Page, Ratio, Wire
 from compute_common.schemas.node_shapes import nest
 from compute_common.times import UtcTime
 

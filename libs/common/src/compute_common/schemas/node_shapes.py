@@ -102,7 +102,7 @@ def _gpus_from_summary(doc: Raw) -> Raw:
     if not count and not models and "gpu_count" not in doc and not total:
         return {}
     count = count or len(models) or (1 if total else 0)
-    share = {"vram_mb": int(total) // count} if _is_number(total) and count else {}
+    share = {"vram_mb": int(total) // count} if total is not None and _is_number(total) and count else {}
     names = [*models, *(["GPU"] * count)][:count]
     return {"gpus": [{"index": index, "name": name, **share} for index, name in enumerate(names)]}
 
