@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import nats
@@ -26,6 +27,7 @@ log = structlog.get_logger("bus")
 
 Message = dict[str, Any]
 Handler = Callable[[Message], Awaitable[object]]
+FamilyHandler = Callable[[str, Message], Awaitable[object]]
 RawHandler = Callable[[Msg], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
 Observer = Callable[[str, str], None]
@@ -157,6 +159,14 @@ class Bus:
             await self._handle(msg, handler)
 
         await self._add(_Subscription(subject, receive, queue))
+
+    async def subscribe_family(self, pattern: str, handler: FamilyHandler, queue: str = "") -> None:
+        """Like `subscribe` for a wildcard pattern; `handler` also gets the subject the message came on."""
+
+        async def receive(msg: Msg) -> None:
+            await self._handle(msg, partial(handler, msg.subject))
+
+        await self._add(_Subscription(pattern, receive, queue))
 
     async def serve(self, subject: str, handler: Handler, queue: str = "") -> None:
         """Answer requests on `subject`, many at a time; `queue` names the group of replicas."""

@@ -141,8 +141,13 @@ class Node(Wire):
     slots: int | None = None
     endpoints: JsonObject = {}
     heartbeat_seconds: float
+    boot_id: str | None = None
+    managed: bool | None = None
+    fenced: bool | None = None
     cpu_cores: int | None = None
     cpu_threads: int | None = None
+    cpu_model: str | None = None
+    memory_mb: int | None = None
     gpu_count: int
     gpu_vram_mb: int = Field(description="Sum over the GPUs, MiB")
     gpu_vram_gb: float = Field(description="Sum over the GPUs, GiB")
@@ -158,6 +163,7 @@ class Node(Wire):
     active_jobs: int = 0
     memory_level: MemoryLevel = MemoryLevel.OK
     measured: list[Measured] = []
+    warnings: list[str] = []
     capabilities: JsonObject | None = Field(None, description="The same in flat form (single-node answers)")
 
 
@@ -196,6 +202,7 @@ class NodeQuery(Wire):
     online_only: bool = True
     include_draining: bool = False
     limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    cursor: Name | None = Field(None, description="Answers come in the order of node ids, after this one")
     query_id: Name | None = None
 
 
