@@ -13,7 +13,8 @@ from rich.text import Text
 
 from compute_cli import views
 from compute_cli.client import Refused, Services
-from compute_cli.suite import SERVICES, suite_from
+from compute_cli.suite import SERVICES, suite_from, uvicorn_argv
+from compute_common.settings import in_container
 
 app = typer.Typer(
     name="compute",
@@ -109,6 +110,24 @@ def node() -> None:
     """Join this machine to the cluster at NATS_URL as a worker, until a signal ends it."""
     os.environ.setdefault("COMPUTE_NODE_ANNOUNCE", "1")
     os.execv(sys.executable, [sys.executable, "-m", "compute_node"])  # noqa: S606
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Argument(envvar="SERVICE", help="e.g. node-registry, or compute-node.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "",
+    port: Annotated[int, typer.Option(envvar="PORT", help="0: the service's own port.")] = 0,
+) -> None:
+    """Run one program of the suite in the foreground (what a container runs)."""
+    if service == "compute-node":
+        os.execv(sys.executable, [sys.executable, "-m", "compute_node"])  # noqa: S606
+    spec = next((spec for spec in SERVICES if spec.name == service), None)
+    if spec is None:
+        raise _fail(
+            f"no service is called {service!r}; there are {', '.join(spec.name for spec in SERVICES)}"
+        )
+    listen = host or ("0.0.0.0" if in_container() else "127.0.0.1")  # noqa: S104 - Compose is the boundary
+    os.execv(sys.executable, uvicorn_argv(spec.package, listen, port or spec.port))  # noqa: S606
 
 
 # --- questions to a running suite

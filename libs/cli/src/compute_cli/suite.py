@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,14 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise ValueError(f"{name} must be a port number, not {text!r}")
     return int(text)
+
+
+def uvicorn_argv(package: str, host: str, port: int) -> list[str]:
+    """The command line of one service: its own process, one worker."""
+    return [
+        *(sys.executable, "-m", "uvicorn", f"{package}.app:app", "--host", host, "--port", str(port)),
+        *("--timeout-graceful-shutdown", "1", "--no-access-log", "--no-server-header", "--ws", "none"),
+    ]
 
 
 def write_suite(suite: Suite, pid: int) -> None:

@@ -19,7 +19,7 @@ import psutil
 from compute_cli import nats_server
 from compute_cli.children import Child, Say, end_groups, recorded_process
 from compute_cli.ports import taken_ports
-from compute_cli.suite import SERVICES, Suite, child_environment, write_suite
+from compute_cli.suite import SERVICES, Suite, child_environment, uvicorn_argv, write_suite
 from compute_common.settings import CommonSettings
 
 NODE_STOP_SECONDS = 1.2
@@ -59,7 +59,7 @@ class Supervisor:
             await self._start_nats(self._suite.nats_port)
         for spec in SERVICES:
             address = self._suite.addresses[spec.name]
-            await self._launch(spec.name, _uvicorn(spec.package, address.host, address.port))
+            await self._launch(spec.name, uvicorn_argv(spec.package, address.host, address.port))
         if self._with_node:
             await self._launch("compute-node", [sys.executable, "-m", "compute_node"])
         write_suite(self._suite, os.getpid())
@@ -141,7 +141,7 @@ class Supervisor:
 
 
 async def run_until_signal(supervisor: Supervisor, then: Callable[[], Awaitable[bool]], say: Say) -> int:
-    """Start, run `then`, wait for SIGINT or SIGTERM unless `then` says to end, stop. Returns the exit code."""
+    """Start, run `then`, wait for a signal unless `then` says to end, stop. Returns the exit code."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -169,13 +169,6 @@ async def _work(supervisor: Supervisor, then: Callable[[], Awaitable[bool]], sto
     await supervisor.start()
     if await then():
         await stop.wait()
-
-
-def _uvicorn(package: str, host: str, port: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "uvicorn", f"{package}.app:app", "--host", host, "--port", str(port)),
-        *("--timeout-graceful-shutdown", "1", "--no-access-log", "--no-server-header", "--ws", "none"),
-    ]
 
 
 async def _end(children: Sequence[Child], patience_seconds: float) -> None:
