@@ -165,6 +165,8 @@ class Assignment(Wire):
     assigned_at: UtcTime
     lease_expires_at: UtcTime
     expires_at: UtcTime
+    fenced: bool = Field(False, description="Its holder announced that its reports carry node_id and attempt")
+    session: Name | None = Field(None, description="The run of the holder's program that this was given to")
     v: int = 1
 
 
@@ -185,6 +187,7 @@ class Failed(Wire):
     node_id: Identifier | None = None
     attempt: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     retryable: bool = True
+    leaving: bool = Field(False, description="Handed back by a node that ends: no fault, goes elsewhere")
 
 
 class Progress(Wire):
