@@ -14,7 +14,6 @@ from rich.text import Text
 from compute_cli import views
 from compute_cli.client import Refused, Services
 from compute_cli.suite import SERVICES, suite_from, uvicorn_argv
-from compute_common.settings import in_container
 
 app = typer.Typer(
     name="compute",
@@ -115,7 +114,7 @@ def node() -> None:
 @app.command()
 def serve(
     service: Annotated[str, typer.Argument(envvar="SERVICE", help="e.g. node-registry, or compute-node.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "",
+    host: Annotated[str, typer.Option(envvar="COMPUTE_LISTEN", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="PORT", help="0: the service's own port.")] = 0,
 ) -> None:
     """Run one program of the suite in the foreground (what a container runs)."""

@@ -29,17 +29,21 @@ WORK_SUBJECTS = (
 )
 
 
-def work_stream(replicas: int = 1, max_bytes: int = 8 << 30) -> StreamConfig:
-    """The work log. Never `compute.>`: a stream that captures a request subject answers it first."""
+def work_stream(replicas: int = 1) -> StreamConfig:
+    """The work log.
+
+    Never `compute.>`: a stream that captures a request subject answers it first.
+    No size limit of its own: the server refuses `discard: new` beside schedules, and `discard: old` would drop
+    live work; at the server's `max_file_store` a publish is refused and nothing is dropped.
+    """
     return StreamConfig(
         name=WORK_STREAM,
         description="every event of every work item, in order: the truth of the queue",
         subjects=list(WORK_SUBJECTS),
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
-        discard=DiscardPolicy.NEW,
+        discard=DiscardPolicy.OLD,
         num_replicas=replicas,
-        max_bytes=max_bytes,
         max_msg_size=-1,
         duplicate_window=120,
         allow_direct=True,
