@@ -1,0 +1,1 @@
+"""Engines as processes of this host: the binary, its port, its life, its readiness, its log."""

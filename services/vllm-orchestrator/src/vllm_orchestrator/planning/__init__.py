@@ -1,0 +1,1 @@
+"""The pure planner: which layout of a model fits where, and why not elsewhere."""

@@ -1,0 +1,71 @@
+"""`plan(model, hosts, wish)`: the one entry of the planner. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from compute_common.enums import EngineKind, Strategy
+from vllm_orchestrator.models.profile import ModelProfile
+from vllm_orchestrator.planning.advice import what_would_fit
+from vllm_orchestrator.planning.cpu import plan_cpu
+from vllm_orchestrator.planning.gpu import plan_gpu
+from vllm_orchestrator.planning.inventory import Host
+from vllm_orchestrator.planning.result import NoFit, Plan, Wish
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in the forms it is at hand: for vLLM (a folder or a Hub id), as a GGUF file, or both."""
+
+    vllm: ModelProfile | None = None
+    gguf: ModelProfile | None = None
+
+    @property
+    def any(self) -> ModelProfile:
+        """The form that names the model. One of the two is always there."""
+        found = self.vllm or self.gguf
+        if found is None:
+            raise ValueError("a model without a form")
+        return found
+
+
+def plan(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
+    """The best deployment of `model` on `hosts`: vLLM on a GPU host, else llama.cpp on RAM for a GGUF.
+
+    A NoFit names the shortfall in MiB and what would fit.
+    """
+    too_long = _too_long(model.any, wish)
+    if too_long is not None:
+        return too_long
+    on_gpus = wish.engine is not EngineKind.LLAMA_CPP and wish.strategy is not Strategy.CPU
+    on_ram = wish.engine is not EngineKind.VLLM and wish.strategy in (None, Strategy.CPU)
+    able = [host for host in hosts if EngineKind.VLLM in host.engines]
+    refusal: NoFit | None = None
+    if model.vllm is not None and on_gpus:
+        found = plan_gpu(model.vllm, able, wish)
+        if isinstance(found, Plan):
+            return found
+        refusal = found
+    if model.gguf is not None and on_ram and not (wish.tp or wish.pp):
+        found = plan_cpu(model.gguf, hosts, wish)
+        if isinstance(found, Plan) or refusal is None:
+            return found
+    return _advised(model, able, wish, refusal)
+
+
+def _advised(model: Model, hosts: Sequence[Host], wish: Wish, refusal: NoFit | None) -> NoFit:
+    if refusal is None:
+        kind = "a GGUF file, which only llama_cpp on RAM runs" if model.gguf else "not a GGUF file"
+        return NoFit(f"{model.any.name} is {kind}: the engine, strategy or degrees asked for do not suit it")
+    if model.vllm is None:
+        return refusal
+    return replace(refusal, alternatives=what_would_fit(model.vllm, hosts, wish))
+
+
+def _too_long(profile: ModelProfile, wish: Wish) -> NoFit | None:
+    if wish.max_model_len is None or wish.max_model_len <= profile.max_len:
+        return None
+    return NoFit(
+        f"max_model_len {wish.max_model_len} is longer than the {profile.max_len} tokens of {profile.name}",
+        {"max_model_len": wish.max_model_len, "model_max_len": profile.max_len},
+        ({"change": f"max_model_len {profile.max_len}", "max_model_len": profile.max_len},),
+    )

@@ -1,0 +1,1 @@
+"""A plan as an engine's argv and as a compose document."""

@@ -1,0 +1,86 @@
+"""A plan as the command line of its engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compute_common.enums import EngineKind
+from vllm_orchestrator.planning.result import Plan
+
+SHUTDOWN_SECONDS = 20
+MASTER_PORT = 29_501
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Under which names and where an engine serves. `model` is what it loads: a path or a Hub id."""
+
+    names: Sequence[str]
+    model: str
+    host: str
+    port: int
+
+
+def engine_argv(
+    plan: Plan, serving: Serving, *, binary: str = "", flags: frozenset[str] | None = None, rank: int = 0
+) -> list[str]:
+    """The argv of `rank` (one per host). `flags` are those the binary knows; None = a current release."""
+    if plan.engine is EngineKind.LLAMA_CPP:
+        return _llama(plan, serving, binary or "llama-server", flags)
+    return _vllm(plan, serving, binary or "vllm", rank)
+
+
+def engine_environment(plan: Plan) -> dict[str, str]:
+    """What an engine finds in its environment beside what every process here has."""
+    if plan.engine is EngineKind.LLAMA_CPP:
+        return {}
+    cards = ",".join(str(index) for index in plan.places[0].gpu_indices)
+    chosen = "HIP_VISIBLE_DEVICES" if plan.vendor == "amd" else "CUDA_VISIBLE_DEVICES"
+    return {chosen: cards, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def _vllm(plan: Plan, serving: Serving, binary: str, rank: int) -> list[str]:
+    wish = plan.wish
+    argv = [
+        *(binary, "serve", serving.model),
+        *("--served-model-name", *serving.names),
+        *("--host", serving.host, "--port", str(serving.port)),
+        *("--tensor-parallel-size", str(plan.tp), "--pipeline-parallel-size", str(plan.pp)),
+        *("--max-model-len", str(plan.max_model_len), "--max-num-seqs", str(plan.max_num_seqs)),
+        *("--max-num-batched-tokens", str(plan.max_batched_tokens)),
+        *("--gpu-memory-utilization", f"{plan.utilization:.4f}"),
+        *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
+    ]
+    chosen = (
+        ("--dtype", wish.dtype),
+        ("--quantization", wish.quantization),
+        ("--kv-cache-dtype", wish.kv_cache_dtype),
+    )
+    for flag, value in chosen:
+        argv += [flag, value] if value else []
+    argv += ["--enforce-eager"] if wish.enforce_eager else []
+    return argv + _several_hosts(plan, rank)
+
+
+def _several_hosts(plan: Plan, rank: int) -> list[str]:
+    """vLLM's native multi-node: the same command on each host, one API server on rank 0 (VLLM.md B1)."""
+    if len(plan.places) == 1:
+        return []
+    head = plan.places[0].address or plan.places[0].node_id
+    argv = ["--nnodes", str(len(plan.places)), "--node-rank", str(rank)]
+    argv += ["--master-addr", head, "--master-port", str(MASTER_PORT)]
+    return argv + (["--headless"] if rank else [])
+
+
+def _llama(plan: Plan, serving: Serving, binary: str, flags: frozenset[str] | None) -> list[str]:
+    argv = [
+        *(binary, "-m", serving.model),
+        *("--host", serving.host, "--port", str(serving.port)),
+        *("--alias", ",".join(serving.names)),
+        *("-c", str(plan.max_model_len * plan.max_num_seqs), "-np", str(plan.max_num_seqs)),
+        *("-t", str(plan.threads)),
+    ]
+    optional = (("--metrics",), ("--no-webui",), ("--offline",), ("--device", "none"))
+    for words in optional:
+        if flags is None or words[0] in flags:
+            argv += words
+    return argv

@@ -1,0 +1,86 @@
+"""Settings of the vLLM orchestrator."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+
+from compute_common.settings import env, in_container
+from compute_common.shell import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Where models and engines are, and how engines are run."""
+
+    vllm_model_path: Path | None = Field(
+        None,
+        validation_alias=env("VLLM_MODEL_PATH"),
+        description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
+    )
+    vllm_docker_image: str = Field("vllm/vllm-openai:v0.11.0", validation_alias=env("VLLM_DOCKER_IMAGE"))
+    llama_server_bin: Path | None = Field(None, validation_alias=env("LLAMA_SERVER_BIN"))
+    llama_docker_image: str = Field(
+        "ghcr.io/ggml-org/llama.cpp:server",
+        validation_alias=env("LLAMA_DOCKER_IMAGE"),
+        description="The image in generated compose files for llama_cpp",
+    )
+    engine_bind: str = Field("127.0.0.1", validation_alias=env("ENGINE_BIND"))
+    engine_advertise_host: str = Field(
+        "", validation_alias=env("ENGINE_ADVERTISE_HOST"), description="Empty = ENGINE_BIND"
+    )
+    engine_ports: str = Field("18000-18099", validation_alias=env("ENGINE_PORTS"))
+    engine_start_seconds: float = Field(
+        600,
+        gt=0,
+        validation_alias=env("ENGINE_START_SECONDS"),
+        description="An engine not ready by then is stopped and failed",
+    )
+    engine_stop_seconds: float = Field(
+        10, gt=0, validation_alias=env("ENGINE_STOP_SECONDS"), description="SIGTERM, then SIGKILL after this"
+    )
+    engine_restarts: int = Field(
+        3,
+        ge=0,
+        validation_alias=env("ENGINE_RESTARTS"),
+        description="Crashes within ten minutes after which an instance is failed",
+    )
+    attach_hosts: str = Field(
+        "",
+        validation_alias=env("ENGINE_ATTACH_HOSTS"),
+        description="Hosts beside loopback that POST /attach may name, separated by commas",
+    )
+    hf_token: SecretStr | None = Field(None, validation_alias=env("HF_TOKEN"))
+    instance_repeat_seconds: float = Field(
+        15, gt=0, validation_alias=env("INSTANCE_REPEAT_SECONDS"), description="How often events are repeated"
+    )
+
+    @field_validator("engine_ports")
+    @classmethod
+    def _range(cls, value: str) -> str:
+        first, last = _ports(value)
+        if not 0 < first <= last <= 65_535:
+            raise ValueError("ENGINE_PORTS must be a range such as 18000-18099")
+        return value
+
+    @property
+    def model_root(self) -> Path:
+        """The folder that holds all models; nothing outside is ever loaded by path."""
+        if self.vllm_model_path is not None:
+            return self.vllm_model_path
+        return Path("/models") if in_container() else self.compute_home / "models"
+
+    @property
+    def port_range(self) -> range:
+        first, last = _ports(self.engine_ports)
+        return range(first, last + 1)
+
+    @property
+    def advertise_host(self) -> str:
+        return self.engine_advertise_host or self.engine_bind
+
+
+def _ports(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    try:
+        return int(first), int(last or first)
+    except ValueError as error:
+        raise ValueError("ENGINE_PORTS must be a range such as 18000-18099") from error
