@@ -24,6 +24,13 @@ class ReserveRequest(Wire):
     idempotency_key: Name | None = None
 
 
+class ReservationRef(Wire):
+    """A reservation of the addressed host, in a request over NATS."""
+
+    reservation_id: Identifier
+    request_id: Name | None = None
+
+
 class RenewRequest(Wire):
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
 
@@ -81,10 +88,51 @@ class HostMemoryState(Wire):
     reservations: list[str] = []
 
 
-class GpuStates(Page):
-    gpus: list[GpuState]
+class HostStates(Wire):
+    """RAM of one host, in an answer about several."""
+
+    node_id: str
     host_memory: HostMemoryState
+
+
+class GpuStates(Page):
+    """GPUs and RAM of one host; with `node_id=all` the GPUs of every host, and `hosts` with their RAM."""
+
+    node_id: str
+    gpus: list[GpuState]
+    host_memory: HostMemoryState = Field(description="Of the host in `node_id`")
+    hosts: list[HostStates] | None = None
+    unreachable: list[str] | None = Field(None, description="Hosts that did not answer")
     timestamp: UtcTime
+
+
+class CordonAnswer(Wire):
+    node_id: str
+    index: int
+    cordoned: bool
+
+
+class ReservationEvent(Wire):
+    """`compute.gpu.state.v1`: the ledger of a host changed."""
+
+    event: str = Field(description="reserved, renewed, bound, released, expired, cordoned, uncordoned")
+    node_id: str
+    reservation: Reservation | None = None
+    timestamp: UtcTime
+    v: int = 1
+
+
+class MemoryWarning(Wire):
+    """`compute.gpu.memory.warning.v1`: the memory level of a host's RAM or of one of its GPUs changed."""
+
+    node_id: str
+    gpu_index: int | None = Field(None, description="None = host RAM")
+    level: MemoryLevel
+    previous_level: MemoryLevel
+    available_mb: int
+    predicted_oom_seconds: float | None = None
+    timestamp: UtcTime
+    v: int = 1
 
 
 class CanFitRequest(Wire):

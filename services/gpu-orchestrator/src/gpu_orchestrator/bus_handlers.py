@@ -1,0 +1,49 @@
+"""`compute.gpu.<verb>.v1.<node_id>`: this host's ledger over NATS."""
+
+from compute_common import subjects
+from compute_common.bus import Bus, Handler, Message
+from compute_common.schemas.gpu import (
+    BindRequest,
+    CanFitRequest,
+    RenewRequest,
+    ReservationRef,
+    ReserveRequest,
+)
+from gpu_orchestrator.local import LocalHost
+
+
+async def serve(bus: Bus, host: LocalHost) -> None:
+    """Answer every verb that is addressed to this host."""
+
+    async def reserve(body: Message) -> object:
+        return await host.reserve(ReserveRequest.model_validate(body))
+
+    async def renew(body: Message) -> object:
+        ref = ReservationRef.model_validate(body)
+        return await host.renew(ref.reservation_id, RenewRequest.model_validate(body))
+
+    async def bind(body: Message) -> object:
+        ref = ReservationRef.model_validate(body)
+        return await host.bind(ref.reservation_id, BindRequest.model_validate(body))
+
+    async def release(body: Message) -> object:
+        ref = ReservationRef.model_validate(body)
+        await host.release(ref.reservation_id)
+        return {"reservation_id": ref.reservation_id, "state": "released"}
+
+    async def can_fit(body: Message) -> object:
+        return await host.can_fit(CanFitRequest.model_validate(body))
+
+    async def states(_body: Message) -> object:
+        return await host.states()
+
+    handlers: dict[str, Handler] = {
+        "reserve": reserve,
+        "renew": renew,
+        "bind": bind,
+        "release": release,
+        "can-fit": can_fit,
+        "states": states,
+    }
+    for verb, handler in handlers.items():
+        await bus.serve(subjects.gpu_subject(verb, host.node_id), handler)

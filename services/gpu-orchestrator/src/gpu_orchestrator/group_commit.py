@@ -1,0 +1,63 @@
+"""Many writers, one synced commit: what arrives while one runs goes into the next."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from compute_common.problems import unavailable
+from gpu_orchestrator.entries import Entry
+from gpu_orchestrator.journal import Journal
+
+T = TypeVar("T")
+
+
+class GroupCommit:
+    """The journal in its own thread. `write` returns when the entries are on disk, or raises 503."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: list[tuple[Sequence[Entry], frozenset[str] | None, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self.failure: str | None = None
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Run something else of the journal in its thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def write(self, entries: Sequence[Entry], cordoned: frozenset[str] | None = None) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entries, cordoned, done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all(), name="group-commit")
+        await done
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            entries = [entry for part, _, _ in batch for entry in part]
+            cordoned = next((c for _, c, _ in reversed(batch) if c is not None), None)
+            try:
+                await self.call(lambda e=entries, c=cordoned: self._journal.write(e, c))  # type: ignore[misc]
+            except (sqlite3.Error, OSError) as error:
+                self.failure = f"the journal could not be written ({type(error).__name__}); is the disk full?"
+            for _, _, done in batch:
+                if done.done():
+                    continue
+                if self.failure is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(journal_unusable(self.failure))
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await asyncio.wait([self._writer], timeout=5)
+        await self.call(self._journal.close)
+        self._thread.shutdown(wait=False)
+
+
+def journal_unusable(detail: str) -> Exception:
+    """503: nothing is promised that is not on disk."""
+    return unavailable("journal-unusable", f"{detail}; nothing is reserved or released meanwhile")

@@ -1,0 +1,85 @@
+"""This host's ledger or another's, by node id; others are asked over NATS."""
+
+import asyncio
+from typing import Any
+
+from compute_common import subjects
+from compute_common.bus import Bus
+from compute_common.problems import Problem
+from compute_common.schemas.gpu import (
+    CanFitAnswer,
+    CanFitRequest,
+    GpuStates,
+    HostStates,
+    Reservation,
+    ReserveRequest,
+)
+from compute_common.times import utc_now
+from gpu_orchestrator.local import LocalHost
+
+TIMEOUT_SECONDS = 3.0
+MAX_HOSTS_AT_ONCE = 32
+
+
+class Hosts:
+    """Every host of the cluster; None and this host's own id mean this one."""
+
+    def __init__(self, local: LocalHost, bus: Bus) -> None:
+        self.local = local
+        self._bus = bus
+
+    async def reserve(self, node_id: str | None, request: ReserveRequest) -> Reservation:
+        if self._here(node_id):
+            return await self.local.reserve(request)
+        return Reservation.model_validate(await self._ask(str(node_id), "reserve", request))
+
+    async def can_fit(self, node_id: str | None, request: CanFitRequest) -> CanFitAnswer:
+        if self._here(node_id):
+            return await self.local.can_fit(request)
+        return CanFitAnswer.model_validate(await self._ask(str(node_id), "can-fit", request))
+
+    async def states(self, node_id: str | None) -> GpuStates:
+        """Of one host, or with `all` of every host."""
+        if node_id == "all":
+            return await all_states(self._bus, await self.local.states())
+        if self._here(node_id):
+            return await self.local.states()
+        return GpuStates.model_validate(await self._ask(str(node_id), "states", {}))
+
+    def _here(self, node_id: str | None) -> bool:
+        return node_id is None or node_id == self.local.node_id
+
+    async def _ask(self, node_id: str, verb: str, body: object) -> dict[str, Any]:
+        return await ask(self._bus, node_id, verb, body)
+
+
+async def ask(bus: Bus, node_id: str, verb: str, body: object) -> dict[str, Any]:
+    """The answer of one host; 503 when nobody serves that id, 504 when it is silent."""
+    return await bus.request(subjects.gpu_subject(verb, node_id), body, TIMEOUT_SECONDS)
+
+
+async def all_states(bus: Bus, own: GpuStates) -> GpuStates:
+    """The states of every online node of the registry; hosts that do not answer are named."""
+    known = await bus.request(subjects.NODES_QUERY, {"include_draining": True}, TIMEOUT_SECONDS)
+    others = sorted({str(node["node_id"]) for node in known.get("nodes", [])} - {own.node_id})
+    limit = asyncio.Semaphore(MAX_HOSTS_AT_ONCE)
+
+    async def one(node_id: str) -> GpuStates | None:
+        async with limit:
+            try:
+                return GpuStates.model_validate(await ask(bus, node_id, "states", {}))
+            except (Problem, ValueError):
+                return None
+
+    answers = await asyncio.gather(*(one(node_id) for node_id in others))
+    every = [own, *(answer for answer in answers if answer is not None)]
+    gpus = [gpu for states in every for gpu in states.gpus]
+    return GpuStates(
+        node_id=own.node_id,
+        gpus=gpus,
+        count=len(gpus),
+        host_memory=own.host_memory,
+        hosts=[HostStates(node_id=s.node_id, host_memory=s.host_memory) for s in every],
+        unreachable=[node_id for node_id, answer in zip(others, answers, strict=True) if answer is None],
+        timestamp=utc_now(),
+    )

@@ -1,0 +1,83 @@
+"""The process table of this host, read from /proc."""
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from compute_common.problems import Problem, conflict
+from gpu_orchestrator.entries import Holder
+from gpu_orchestrator.sessions import Process, members
+
+PROC = Path("/proc")
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+_KIB_PER_MIB = 1024
+
+
+def boot_id(proc: Path = PROC) -> str:
+    """The kernel's id of this boot; empty where there is none."""
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def snapshot(with_containers: bool = False, proc: Path = PROC) -> dict[int, Process]:
+    """Every living process that can be seen; `with_containers` also reads each one's cgroup."""
+    table: dict[int, Process] = {}
+    for name in os.listdir(proc):  # noqa: PTH208  (called every second; a Path per entry costs four times as much)
+        if name.isdigit():
+            process = _process(proc / name, int(name), with_containers)
+            if process is not None:
+                table[process.pid] = process
+    return table
+
+
+def _process(folder: Path, pid: int, with_containers: bool) -> Process | None:
+    try:
+        stat = (folder / "stat").read_text(errors="replace")
+        fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold spaces and brackets
+        if fields[0] in "ZXx":
+            return None
+        container = _container((folder / "cgroup").read_text()) if with_containers else None
+        return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), container)
+    except (OSError, ValueError, IndexError):
+        return None  # it ended meanwhile
+
+
+def _container(cgroups: str) -> str | None:
+    found = _CONTAINER.search(cgroups)
+    return found.group() if found else None
+
+
+def unreclaimable_mb(pid: int, proc: Path = PROC) -> int:
+    """Anonymous and shared memory of a process, MiB; mapped files are cache the kernel can take back."""
+    kib = 0
+    with suppress(OSError, ValueError):
+        for line in (proc / str(pid) / "status").read_text(errors="replace").splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                kib += int(line.split()[1])
+    return kib // _KIB_PER_MIB
+
+
+def holder_of_pid(pid: int, proc: Path = PROC) -> Holder:
+    """The holder that a pid names; 409 when no such process can be seen."""
+    process = _process(proc / str(pid), pid, with_containers=False)
+    if process is None:
+        raise conflict(
+            "no-such-process",
+            f"no living process {pid} can be seen from here (another container has other pids): "
+            "bind a process of this host, or keep the reservation alive with /renew",
+        )
+    session = process.session if process.session == pid else None
+    return Holder(boot_id(proc), pid=pid, start_ticks=process.start_ticks, session_id=session)
+
+
+def holder_of_container(container_id: str, proc: Path = PROC) -> Holder:
+    """The holder that a container's full id names; 409 when none of its processes can be seen."""
+    if not _CONTAINER.fullmatch(container_id):
+        raise Problem(422, "invalid-request", "container_id must be the full id of 64 hexadecimal digits")
+    holder = Holder(boot_id(proc), container_id=container_id)
+    if not members(holder, snapshot(with_containers=True, proc=proc), holder.boot_id):
+        raise conflict("no-such-container", "no living process of that container can be seen from here")
+    return holder
