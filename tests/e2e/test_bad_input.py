@@ -1,4 +1,4 @@
-"""Hostile input on every route and subject: a 4xx or a counted rejection, never a 500 or a dead subscription."""
+"""Hostile input on every route and subject: a 4xx or a counted rejection, never a 500."""
 
 import json
 import subprocess

@@ -39,10 +39,10 @@ def test_all_become_healthy_in_time(compose: Compose) -> None:
     started = time.monotonic()
     assert compose.ports
     for name in CONTAINERS:
-        wait_for(lambda name=name: state_of(name) in ("healthy", "running"), HEALTHY_SECONDS)  # type: ignore[misc]
+        wait_for(lambda name=name: state_of(name) in ("healthy", "running"), HEALTHY_SECONDS)
     assert time.monotonic() - started < HEALTHY_SECONDS
     for spec in SERVICES:
-        health = wait_for(lambda name=spec.name: _health(compose, name), 30)  # type: ignore[misc]
+        health = wait_for(lambda name=spec.name: _health(compose, name), 30)
         assert health["service"] == spec.name
         assert health["status"] == "healthy", health
 

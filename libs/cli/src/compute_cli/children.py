@@ -110,15 +110,14 @@ def recorded_process(path: Path) -> psutil.Process | None:
 
 
 async def end_groups(processes: Sequence[psutil.Process], patience_seconds: float) -> None:
-    """SIGTERM to each process group, SIGKILL to what is left after `patience_seconds`."""
+    """SIGTERM to each process group, SIGKILL to what is left of it after `patience_seconds`."""
     for number, patience in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, 1.0)):
-        living = [process for process in processes if process.is_running()]
-        for process in living:
+        for process in processes:  # a group may outlive its leader
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
         for _turn in range(round(patience / POLL_SECONDS)):
-            if not any(_alive(process) for process in living):
-                return
+            if not any(_alive(process) for process in processes):
+                break
             await asyncio.sleep(POLL_SECONDS)
 
 
