@@ -1,0 +1,90 @@
+"""What the registry hears on NATS, and the query it answers there."""
+
+from compute_common import subjects
+from compute_common.bus import Bus, Message
+from compute_common.ids import is_identifier
+from compute_common.problems import Problem, invalid
+from compute_common.schemas.benchmark import BenchmarkResult
+from compute_common.schemas.node import Heartbeat, NodeDocument, NodeDrain, NodeQuery, NodeRemove, NodesAnswer
+from compute_common.schemas.vllm import InstanceEvent
+from compute_common.times import utc_now
+from node_registry.pages import LARGEST_ANSWER_BYTES, query_answer
+from node_registry.registrar import Registrar
+from node_registry.table import NodeTable
+
+QUEUE_GROUP = "node-registry"
+SIGNS_OF_LIFE = (subjects.WORK_COMPLETED, subjects.WORK_FAILED, subjects.WORK_PROGRESS)
+
+
+class BusHandlers:
+    """One method a subject; each validates its message and hands it to the registrar."""
+
+    def __init__(self, registrar: Registrar, table: NodeTable) -> None:
+        self._registrar = registrar
+        self._table = table
+
+    async def subscribe(self, bus: Bus) -> None:
+        """Every replica hears everything; queries go to one of them."""
+        await bus.subscribe(subjects.NODES_ANNOUNCE, self.announced)
+        await bus.subscribe(subjects.NODES_HEARTBEAT, self.beaten)
+        await bus.subscribe(subjects.NODES_DRAIN, self.drained)
+        await bus.subscribe(subjects.NODES_REMOVE, self.removed)
+        await bus.subscribe(subjects.VLLM_INSTANCE, self.instance_changed)
+        await bus.subscribe(subjects.BENCHMARK_RESULT, self.benchmarked)
+        for subject in SIGNS_OF_LIFE:
+            await bus.subscribe(subject, self.lives)
+        await bus.subscribe_family("compute.node.*.announce", self.announced_itself)
+        await bus.subscribe_family("compute.node.*.heartbeat", self.beaten_itself)
+        for verb in ("completed", "failed", "progress"):
+            await bus.subscribe_family(f"compute.node.*.{verb}", self.lives_itself)
+        await bus.serve(subjects.NODES_QUERY, self.query, queue=QUEUE_GROUP)
+
+    async def announced(self, body: Message) -> None:
+        if not self._registrar.is_own(body):
+            await self._registrar.announce(NodeDocument.model_validate(body), by_bus=True)
+
+    async def beaten(self, body: Message) -> None:
+        if not self._registrar.is_own(body):
+            await self._registrar.heartbeat(Heartbeat.model_validate(body), by_bus=True)
+
+    async def drained(self, body: Message) -> None:
+        if not self._registrar.is_own(body):
+            order = NodeDrain.model_validate(body)
+            await self._registrar.drain(order.node_id, order.drain)
+
+    async def removed(self, body: Message) -> None:
+        if not self._registrar.is_own(body):
+            await self._registrar.remove(NodeRemove.model_validate(body).node_id)
+
+    async def instance_changed(self, body: Message) -> None:
+        await self._registrar.instance(InstanceEvent.model_validate(body))
+
+    async def benchmarked(self, body: Message) -> None:
+        await self._registrar.benchmark(BenchmarkResult.model_validate(body))
+
+    async def lives(self, body: Message) -> None:
+        node_id = body.get("node_id")
+        if is_identifier(node_id):
+            await self._registrar.sign_of_life(str(node_id))
+
+    async def announced_itself(self, subject: str, body: Message) -> None:
+        await self.announced({**body, "node_id": _speaker(subject, body)})
+
+    async def beaten_itself(self, subject: str, body: Message) -> None:
+        await self.beaten({**body, "node_id": _speaker(subject, body)})
+
+    async def lives_itself(self, subject: str, body: Message) -> None:
+        await self.lives({"node_id": _speaker(subject, body)})
+
+    async def query(self, body: Message) -> NodesAnswer:
+        return query_answer(self._table, NodeQuery.model_validate(body), utc_now(), LARGEST_ANSWER_BYTES)
+
+
+def _speaker(subject: str, body: Message) -> str:
+    """The node that owns the subject; a message in another's name is refused."""
+    node_id = subjects.untoken(subject.split(".")[2])
+    if not is_identifier(node_id):
+        raise invalid("the subject does not carry a node id")
+    if body.get("node_id", node_id) != node_id:
+        raise Problem(403, "foreign-node", f"a message of '{node_id}' speaks for another node")
+    return node_id

@@ -1,0 +1,63 @@
+"""Node events fanned out to the listeners of the server-sent event stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from compute_common.problems import unavailable
+from compute_common.schemas.node import NodeEvent
+
+MOST_LISTENERS = 256
+QUEUE_LENGTH = 1024
+KEEP_ALIVE_SECONDS = 15.0
+
+
+class EventStream:
+    """A listener that does not keep up is cut off; it reads the list again and reconnects."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[bytes | None]] = set()
+        self._sequence = 0
+
+    def publish(self, event: NodeEvent) -> None:
+        """Hand the event to every listener; never waits."""
+        if not self._queues:
+            return
+        self._sequence += 1
+        frame = f"id: {self._sequence}\nevent: {event.event}\ndata: {event.model_dump_json()}\n\n".encode()
+        for queue in list(self._queues):
+            try:
+                queue.put_nowait(frame)
+            except asyncio.QueueFull:
+                self._queues.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+
+    def close(self) -> None:
+        """End every stream."""
+        for queue in self._queues:
+            while queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)
+        self._queues.clear()
+
+    def listen(self) -> AsyncIterator[bytes]:
+        """The frames from now on. Raises `Problem` 503 when too many listen already."""
+        if len(self._queues) >= MOST_LISTENERS:
+            raise unavailable("too-many-listeners", f"{MOST_LISTENERS} clients follow the events already")
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_LENGTH)
+        self._queues.add(queue)
+        return self._frames(queue)
+
+    async def _frames(self, queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+        try:
+            yield b": listening\n\n"
+            while True:
+                try:
+                    frame = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
+                except TimeoutError:
+                    frame = b": alive\n\n"
+                if frame is None:
+                    return
+                yield frame
+        finally:
+            self._queues.discard(queue)

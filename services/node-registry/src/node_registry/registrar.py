@@ -1,0 +1,200 @@
+"""What the registry does with each message, wherever it came from (REST or NATS)."""
+
+import contextlib
+import time
+from collections.abc import Iterable
+
+import nats.errors
+from prometheus_client import Counter
+
+from compute_common import subjects
+from compute_common.bus import Bus
+from compute_common.enums import NodeStatus
+from compute_common.ids import new_id
+from compute_common.problems import Problem, not_found
+from compute_common.schemas.base import JsonObject
+from compute_common.schemas.benchmark import BenchmarkResult
+from compute_common.schemas.node import (
+    DrainAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    Measured,
+    Node,
+    NodeDocument,
+    NodeEvent,
+    RegisterAnswer,
+)
+from compute_common.schemas.vllm import InstanceEvent
+from compute_common.times import utc_now
+from node_registry.event_stream import EventStream
+from node_registry.instances import facts_of
+from node_registry.records import Change, Moment
+from node_registry.store import Store
+from node_registry.table import NodeTable
+
+REANNOUNCE_EVERY_SECONDS = 2.0
+MOST_ASKED = 10_000
+ORIGIN = "published_by"
+
+
+class Registrar:
+    """Applies to the table, remembers for the store, tells the others."""
+
+    def __init__(
+        self, bus: Bus, table: NodeTable, store: Store, stream: EventStream, events: Counter
+    ) -> None:
+        self._bus = bus
+        self._table = table
+        self._store = store
+        self._stream = stream
+        self._events = events
+        self._asked: dict[str, float] = {}
+        self.replica_id = new_id("registry")
+
+    @staticmethod
+    def now(by_bus: bool = True) -> Moment:
+        """The present moment; every adapter takes its time here."""
+        return Moment(time.monotonic(), utc_now(), by_bus)
+
+    # --- what REST asks for: applied here, then published for the other replicas
+
+    async def register(self, document: NodeDocument) -> RegisterAnswer:
+        await self.announce(document, by_bus=False)
+        body = document.model_dump(mode="json", exclude_unset=True)
+        if "declared_tier" in body:
+            body["tier"] = body.pop("declared_tier")
+        await self._tell(subjects.NODES_ANNOUNCE, body)
+        node = self._known(document.node_id)
+        record = self._table.record(node.node_id)
+        return RegisterAnswer(
+            node_id=node.node_id,
+            registered_at=record.registered_at if record else node.registered_at,
+            tier=node.tier,
+            heartbeat_seconds=node.heartbeat_seconds,
+            offline_after_seconds=self._table.offline_after_seconds(node.node_id),
+            warnings=node.warnings,
+        )
+
+    async def receive_heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
+        known = await self.heartbeat(beat, by_bus=False)
+        await self._tell(subjects.NODES_HEARTBEAT, beat.model_dump(mode="json", exclude_unset=True))
+        return HeartbeatAnswer(node_id=beat.node_id, known=known)
+
+    async def set_drain(self, node_id: str, drain: bool) -> DrainAnswer:
+        """404 for a node neither known nor drained."""
+        if node_id not in self._table and not (not drain and self._table.is_drained(node_id)):
+            raise _unknown(node_id)
+        await self.drain(node_id, drain)
+        await self._tell(subjects.NODES_DRAIN, {"node_id": node_id, "drain": drain})
+        await self._store.flush()  # an operator's word is kept before it is answered
+        node = self._table.node(node_id)
+        return DrainAnswer(status=node.status if node else NodeStatus.OFFLINE, node_id=node_id)
+
+    async def delete(self, node_id: str) -> None:
+        self._known(node_id)
+        await self.remove(node_id)
+        await self._tell(subjects.NODES_REMOVE, {"node_id": node_id})
+
+    # --- what any message means
+
+    async def announce(self, document: NodeDocument, by_bus: bool) -> None:
+        await self.apply(self._table.announce(document, self.now(by_bus)))
+
+    async def heartbeat(self, beat: Heartbeat, by_bus: bool) -> bool:
+        """Whether the node is known; one that is not is asked to announce itself again."""
+        changes = self._table.heartbeat(beat, self.now(by_bus))
+        if changes is None:
+            await self._ask_to_announce(beat.node_id)
+            return False
+        await self.apply(changes)
+        return True
+
+    async def sign_of_life(self, node_id: str) -> None:
+        await self.apply(self._table.sign_of_life(node_id, self.now()))
+
+    async def drain(self, node_id: str, drain: bool) -> None:
+        changed = self._table.is_drained(node_id) != drain
+        await self.apply(self._table.drain(node_id, drain))
+        if changed:
+            self._store.touch_drain(node_id)
+
+    async def remove(self, node_id: str) -> None:
+        await self.apply(self._table.remove(node_id))
+
+    async def instance(self, event: InstanceEvent) -> None:
+        facts, removed = facts_of(event, self.now().mono)
+        await self.apply(self._table.instance(event.node_id, facts, removed))
+
+    async def benchmark(self, result: BenchmarkResult) -> None:
+        """Speeds of valid cells, kept with the node they were measured on."""
+        if result.node_id is None:
+            return
+        measured = [
+            Measured(
+                model=result.model_name,
+                engine=result.engine,
+                batch_size=cell.batch_size,
+                output_tokens_per_s=cell.output_tokens_per_s,
+                measured_at=result.finished_at,
+            )
+            for cell in result.cells
+            if cell.valid
+        ]
+        if measured:
+            await self.apply(self._table.measure(result.node_id, measured))
+
+    async def tick(self) -> None:
+        """Let time pass; while NATS is away nobody who speaks over it is blamed."""
+        await self.apply(self._table.tick(self.now().mono, hearing=self._bus.connected))
+
+    async def ask_all_to_announce(self) -> None:
+        await self._tell(subjects.NODES_REANNOUNCE, {"node_id": "*"})
+
+    async def apply(self, changes: Iterable[Change]) -> None:
+        """Store and publish what changed."""
+        for change in changes:
+            self._store.touch(change.node_id)
+            self._events.labels(change.event).inc()
+            event = NodeEvent(
+                event=change.event,
+                node_id=change.node_id,
+                node=self._table.node(change.node_id),
+                timestamp=utc_now(),
+            )
+            self._stream.publish(event)
+            await self._tell(subjects.NODES_EVENT, event, mark=False)
+
+    # --- inside
+
+    def is_own(self, body: JsonObject) -> bool:
+        """Whether this replica published the message itself; the mark is taken off."""
+        return bool(body.pop(ORIGIN, None) == self.replica_id)
+
+    def _known(self, node_id: str) -> Node:
+        node = self._table.node(node_id)
+        if node is None:
+            raise _unknown(node_id)
+        return node
+
+    async def _ask_to_announce(self, node_id: str) -> None:
+        now = time.monotonic()
+        if now - self._asked.get(node_id, -REANNOUNCE_EVERY_SECONDS) < REANNOUNCE_EVERY_SECONDS:
+            return
+        if len(self._asked) >= MOST_ASKED:
+            self._asked.clear()
+        self._asked[node_id] = now
+        await self._tell(subjects.NODES_REANNOUNCE, {"node_id": node_id})
+        await self._tell(subjects.node_subject(node_id, "reannounce"), {"node_id": node_id}, mark=False)
+
+    async def _tell(self, subject: str, message: object, mark: bool = True) -> None:
+        """Publish where NATS is there; a message that cannot go out is made good at the next connect."""
+        if not self._bus.connected:
+            return
+        if mark and isinstance(message, dict):
+            message = {**message, ORIGIN: self.replica_id}
+        with contextlib.suppress(Problem, nats.errors.Error):
+            await self._bus.publish(subject, message)
+
+
+def _unknown(node_id: str) -> Problem:
+    return not_found("unknown-node", f"no node '{node_id}' is registered; GET /api/v1/nodes lists them")

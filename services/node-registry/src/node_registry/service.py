@@ -1,0 +1,95 @@
+"""The node registry as a service: table, store, NATS and HTTP wired together."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from fastapi import APIRouter
+
+from compute_common.shell import Service
+from compute_common.shell.service import Check
+from node_registry import routes
+from node_registry.bus_handlers import BusHandlers
+from node_registry.event_stream import EventStream
+from node_registry.metrics import NodesCollector, events_counter
+from node_registry.registrar import Registrar
+from node_registry.settings import Settings
+from node_registry.store import Store
+from node_registry.table import NodeTable
+
+log = structlog.get_logger("registry")
+
+TICK_SECONDS = 0.25
+REPLAY_SECONDS = 10.0
+
+
+class NodeRegistry(Service):
+    name = "node-registry"
+    title = "Node registry"
+    description = "Who is out there, what can they do, are they alive."
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.settings = settings
+        self.table = NodeTable(settings.register_ttl_seconds, settings.max_nodes, settings.max_document_bytes)
+        registry = self.metrics.registry
+        self.stream = EventStream()
+        self.store = Store(self.bus, self.table, Registrar.now, registry)
+        self.registrar = Registrar(self.bus, self.table, self.store, self.stream, events_counter(registry))
+        registry.register(NodesCollector(self.table.nodes))
+        self._replayed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def routers(self) -> Sequence[APIRouter]:
+        return routes.routers(self.registrar, self.table, self.stream, self.bus)
+
+    def checks(self) -> dict[str, Check]:
+        return {"storage": Check(self._storage, required=False)}
+
+    def is_ready(self) -> bool:
+        return self._replayed.is_set() or not self.bus.connected
+
+    async def start(self) -> None:
+        await BusHandlers(self.registrar, self.table).subscribe(self.bus)
+        self.bus.on_connect(self._on_connect)
+        if self.bus.connected:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._replayed.wait(), REPLAY_SECONDS)
+        self._tasks = [
+            asyncio.create_task(_every(TICK_SECONDS, self.registrar.tick), name="tick"),
+            asyncio.create_task(_every(self.settings.flush_seconds, self.store.flush), name="flush"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.stream.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.store.flush(), 2)
+
+    async def _on_connect(self) -> None:
+        """Bring back what is stored, then let everybody announce themselves again."""
+        try:
+            restored = await self.store.reload()
+            log.info("store read", restored=len(restored), nodes=len(self.table))
+        finally:
+            self._replayed.set()
+        await self.registrar.ask_all_to_announce()
+
+    async def _storage(self) -> tuple[bool, str | None]:
+        trouble = self.store.trouble
+        if not self.bus.connected:
+            return False, "NATS is away; changes are kept in memory and written when it is back"
+        return trouble is None, trouble
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work` again and again; one failure is logged and does not end it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("periodic work failed")
+        await asyncio.sleep(seconds)

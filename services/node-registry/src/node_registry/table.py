@@ -1,0 +1,294 @@
+"""The node table: every fact about every node, changed by messages and by time.
+
+Pure: no I/O and no clock; each call is handed its moment and answers with the changes others should hear of.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from compute_common import wire_json
+from compute_common.enums import NodeStatus
+from compute_common.problems import Problem, unavailable
+from compute_common.schemas.node import Heartbeat, Measured, Node, NodeDocument
+from node_registry.answers import node_answer, status_of, with_capabilities
+from node_registry.documents import boots_after, merge, same
+from node_registry.instances import InstanceTable
+from node_registry.liveness import Life, allowed_silence, beaten, seen
+from node_registry.records import Boots, Change, InstanceFacts, Moment, NodeRecord
+
+MEASUREMENTS_KEPT = 64
+
+
+class NodeTable:
+    """`max_nodes` and `max_document_bytes` bound what hostile announcements can make it hold."""
+
+    def __init__(
+        self, register_ttl_seconds: float = 600, max_nodes: int = 20_000, max_document_bytes: int = 256 * 1024
+    ) -> None:
+        self._ttl = register_ttl_seconds
+        self._max_nodes = max_nodes
+        self._max_document_bytes = max_document_bytes
+        self._records: dict[str, NodeRecord] = {}
+        self._drains: set[str] = set()
+        self._instances = InstanceTable()
+        self._views: dict[str, Node] = {}
+        self._deaf_since: float | None = None
+
+    # --- reading
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._records
+
+    def record(self, node_id: str) -> NodeRecord | None:
+        return self._records.get(node_id)
+
+    def is_drained(self, node_id: str) -> bool:
+        return node_id in self._drains
+
+    @property
+    def drains(self) -> frozenset[str]:
+        """Nodes an operator drains, known or not."""
+        return frozenset(self._drains)
+
+    def node(self, node_id: str) -> Node | None:
+        """The node as lists answer it."""
+        record = self._records.get(node_id)
+        if record is None:
+            return None
+        view = self._views.get(node_id)
+        if view is None:
+            view = node_answer(record, node_id in self._drains, self._instances.of(node_id))
+            self._views[node_id] = view
+        return view
+
+    def single(self, node_id: str) -> Node | None:
+        """The node as a single-node route answers it, flat form included."""
+        node, record = self.node(node_id), self._records.get(node_id)
+        return with_capabilities(node, record.document) if node and record else None
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node, in no order."""
+        for node_id in self._records:
+            node = self.node(node_id)
+            if node is not None:
+                yield node
+
+    def instances(self) -> Iterator[tuple[str, InstanceFacts]]:
+        """Every model instance heard of, with its node's id."""
+        return self._instances.all()
+
+    def heartbeat_seconds(self, node_id: str) -> float:
+        node = self.node(node_id)
+        return node.heartbeat_seconds if node else 0.0
+
+    def offline_after_seconds(self, node_id: str) -> float:
+        """The silence this node is allowed now."""
+        record = self._records[node_id]
+        return allowed_silence(record.document.heartbeat_seconds, record.life, self._ttl)
+
+    # --- messages of nodes
+
+    def announce(self, document: NodeDocument, at: Moment) -> list[Change]:
+        """A whole or partial document. Raises `Problem` when it, or the table, would grow too large."""
+        old = self._records.get(document.node_id)
+        merged = merge(old.document if old else None, document)
+        self._check_size(merged)
+        if old is None:
+            changes = self._make_room()
+            life = Life(at.mono, heard_by_bus=at.by_bus)
+            self._put(
+                NodeRecord(merged, registered_at=at.wall, life=life, boots=Boots(current=document.boot_id))
+            )
+            return [*changes, Change("joined", document.node_id)]
+        life = seen(old.life, at.mono, at.by_bus)
+        boots = boots_after(old.boots, document.boot_id)
+        self._put(replace(old, document=merged, life=life, online=True, boots=boots))
+        if not old.online:
+            return [Change("joined", document.node_id)]
+        changed = not same(old.document, merged) or boots.cloned != old.boots.cloned
+        return [Change("updated", document.node_id)] if changed else []
+
+    def heartbeat(self, beat: Heartbeat, at: Moment) -> list[Change] | None:
+        """A heartbeat; None when the node is not known and should announce itself."""
+        old = self._records.get(beat.node_id)
+        if old is None:
+            return None
+        goodbye = beat.status is NodeStatus.OFFLINE
+        new = replace(
+            old,
+            life=beaten(old.life, at.mono, at.by_bus),
+            online=not goodbye,
+            beat=_merged_beat(old.beat, beat),
+            last_heartbeat=at.wall,
+            boots=boots_after(old.boots, beat.boot_id),
+        )
+        return self._transition(old, new)
+
+    def sign_of_life(self, node_id: str, at: Moment) -> list[Change]:
+        """Any other message of a node; nothing for an unknown one."""
+        old = self._records.get(node_id)
+        if old is None:
+            return []
+        return self._transition(old, replace(old, life=seen(old.life, at.mono, at.by_bus), online=True))
+
+    # --- operators
+
+    def drain(self, node_id: str, drain: bool) -> list[Change]:
+        """Set or lift an operator's drain; idempotent, kept for a node not (yet) known."""
+        if drain == (node_id in self._drains):
+            return []
+        if drain:
+            self._check_drains()
+            self._drains.add(node_id)
+        else:
+            self._drains.discard(node_id)
+        self._views.pop(node_id, None)
+        if node_id not in self._records:
+            return []
+        return [Change("draining" if drain else "updated", node_id)]
+
+    def remove(self, node_id: str) -> list[Change]:
+        """Forget a node; a drain of it stays."""
+        if self._records.pop(node_id, None) is None:
+            return []
+        self._views.pop(node_id, None)
+        return [Change("removed", node_id)]
+
+    # --- what others know of a node
+
+    def instance(self, node_id: str, facts: InstanceFacts, removed: bool) -> list[Change]:
+        """An instance changed or was confirmed."""
+        if not self._instances.apply(node_id, facts, removed):
+            return []
+        return self._refreshed(node_id)
+
+    def measure(self, node_id: str, measured: Iterable[Measured]) -> list[Change]:
+        """Speeds a benchmark measured on a node; the newest per model, engine and batch size stays."""
+        old = self._records.get(node_id)
+        if old is None:
+            return []
+        kept = {(item.model, item.engine, item.batch_size): item for item in old.measured}
+        for item in measured:
+            key = (item.model, item.engine, item.batch_size)
+            kept.pop(key, None)
+            kept[key] = item
+        self._put(replace(old, measured=tuple(kept.values())[-MEASUREMENTS_KEPT:]))
+        return [Change("updated", node_id)]
+
+    # --- time
+
+    def tick(self, now: float, hearing: bool = True) -> list[Change]:
+        """Nodes past their deadline go offline.
+
+        While the registry itself hears nothing (`hearing` False: NATS is away) no node that speaks over NATS
+        is blamed for its silence; the time of deafness is not counted afterwards either.
+        """
+        self._mind_deafness(now, hearing)
+        changes = [
+            self._set_offline(record)
+            for record in list(self._records.values())
+            if record.online and self._is_overdue(record, now, hearing)
+        ]
+        for node_id in self._instances.expire(now) if hearing else ():
+            changes += self._refreshed(node_id)
+        return changes
+
+    def restore(self, records: Iterable[NodeRecord], drains: Iterable[str]) -> list[str]:
+        """Take in what was stored; what is known already is fresher and stays. The ids that were added."""
+        added = []
+        for record in records:
+            if record.node_id not in self._records and len(self._records) < self._max_nodes:
+                self._put(record)
+                added.append(record.node_id)
+        for node_id in drains:
+            self._drains.add(node_id)
+            self._views.pop(node_id, None)
+        return added
+
+    # --- inside
+
+    def _put(self, record: NodeRecord) -> None:
+        self._records[record.node_id] = record
+        self._views.pop(record.node_id, None)
+
+    def _transition(self, old: NodeRecord, new: NodeRecord) -> list[Change]:
+        self._put(new)
+        drained = new.node_id in self._drains
+        before, after = status_of(old, drained), status_of(new, drained)
+        if before is not after:
+            return [Change(_event(before, after), new.node_id)]
+        if _level(old) != _level(new) or old.boots.cloned != new.boots.cloned:
+            return [Change("updated", new.node_id)]
+        return []
+
+    def _refreshed(self, node_id: str) -> list[Change]:
+        self._views.pop(node_id, None)
+        return [Change("updated", node_id)] if node_id in self._records else []
+
+    def _set_offline(self, record: NodeRecord) -> Change:
+        self._put(replace(record, online=False))
+        return Change("offline", record.node_id)
+
+    def _is_overdue(self, record: NodeRecord, now: float, hearing: bool) -> bool:
+        if record.life.heard_by_bus and not hearing:
+            return False
+        allowed = allowed_silence(record.document.heartbeat_seconds, record.life, self._ttl)
+        return now - record.life.last_seen > allowed
+
+    def _mind_deafness(self, now: float, hearing: bool) -> None:
+        if not hearing:
+            self._deaf_since = now if self._deaf_since is None else self._deaf_since
+            return
+        if self._deaf_since is None:
+            return
+        self._instances.grant(now - self._deaf_since)
+        for record in self._records.values():
+            if record.online and record.life.heard_by_bus and record.life.last_seen < now:
+                silent_before = max(0.0, self._deaf_since - record.life.last_seen)
+                life = replace(record.life, last_seen=max(record.life.last_seen, now - silent_before))
+                self._records[record.node_id] = replace(record, life=life)
+        self._deaf_since = None
+
+    def _check_size(self, document: NodeDocument) -> None:
+        size = len(wire_json.dump(document))
+        if size > self._max_document_bytes:
+            raise Problem(
+                413,
+                "document-too-large",
+                f"the node's document is {size} bytes as JSON; at most {self._max_document_bytes} are kept",
+            )
+
+    def _make_room(self) -> list[Change]:
+        if len(self._records) < self._max_nodes:
+            return []
+        silent = [record for record in self._records.values() if not record.online]
+        if not silent:
+            raise unavailable("registry-full", f"the registry holds {self._max_nodes} nodes, all online")
+        return self.remove(min(silent, key=lambda record: record.life.last_seen).node_id)
+
+    def _check_drains(self) -> None:
+        if len(self._drains) >= self._max_nodes:
+            raise unavailable("registry-full", f"the registry holds {self._max_nodes} drains")
+
+
+def _merged_beat(old: Heartbeat | None, new: Heartbeat) -> Heartbeat:
+    """What a heartbeat does not say stays as it was; its status is always its own."""
+    if old is None:
+        return new
+    given = {name: getattr(new, name) for name in new.model_fields_set if getattr(new, name) is not None}
+    return old.model_copy(update={**given, "status": new.status})
+
+
+def _event(before: NodeStatus, after: NodeStatus) -> str:
+    if after is NodeStatus.OFFLINE:
+        return "offline"
+    if before is NodeStatus.OFFLINE:
+        return "joined"
+    return "draining" if after is NodeStatus.DRAINING else "updated"
+
+
+def _level(record: NodeRecord) -> object:
+    return record.beat.memory_level if record.beat else None
