@@ -1,0 +1,90 @@
+"""One work item as the fold keeps it: no payload and no result, only where in the log they are."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from compute_common.enums import WorkStatus
+
+HISTORY_LIMIT = 64
+REASON_LIMIT = 300
+ERROR_LIMIT = 2000
+
+
+class Demand(NamedTuple):
+    """What an item asks of a node; items that ask the same wait in the same lane."""
+
+    work_type: str
+    model: str | None = None  # as it was asked for; compared ignoring case
+    requires_gpu: bool = False
+    min_tier_rank: int = -1
+    min_vram_gb: float = 0.0
+    labels: tuple[tuple[str, str], ...] = ()
+    node_id: str | None = None
+
+
+class Step(NamedTuple):
+    """One line of an item's history. `at` is the log's time, seconds since 1970."""
+
+    at: float
+    event: str
+    node_id: str | None
+    attempt: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that ended without a result; the leader decides whether there is another one."""
+
+    cause: str
+    reason: str
+    node_id: str | None
+    retryable: bool = True
+    counted: bool = True  # a hand-back is nobody's fault: it uses up no retry
+
+
+@dataclass(slots=True)
+class Item:
+    """`attempt` is the fencing number: it grows with every assignment. Times are the log's."""
+
+    work_id: str
+    seq: int
+    created: float
+    demand: Demand
+    priority: int
+    timeout_seconds: float
+    max_retries: int | None = None
+    not_before: float = 0.0
+    key: str | None = None
+    fingerprint: bytes | None = None
+    has_metadata: bool = False
+    status: WorkStatus = WorkStatus.PENDING
+    attempt: int = 0
+    retries: int = 0
+    holder: str | None = None
+    fenced: bool = False
+    session: str | None = None
+    assigned_at: float = 0.0
+    wait_seconds: float = 0.0  # before the last assignment
+    expires_at: float = 0.0
+    heard_at: float | None = None  # the last progress of this attempt
+    progress_seq: int | None = None
+    failing: Failure | None = None
+    last_node: str | None = None
+    error: str | None = None
+    result_seq: int | None = None
+    updated: float = 0.0
+    history: list[Step] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it may be assigned (once its `not_before` has come)."""
+        return self.status is WorkStatus.PENDING and self.failing is None
+
+    def note(self, at: float, event: str, reason: str | None = None) -> None:
+        """Add a line to the history; of a very long one the beginning and the end are kept."""
+        self.updated = at
+        if len(self.history) >= HISTORY_LIMIT:
+            del self.history[HISTORY_LIMIT // 2]
+        text = reason[:REASON_LIMIT] if reason else None
+        self.history.append(Step(at, event, self.holder, self.attempt, text))

@@ -1,0 +1,208 @@
+"""Reading the work log: every record once, in order, for ever; healed after whatever happens to NATS.
+
+An ephemeral push consumer without acknowledgements, read by one callback. Its own sequence must grow by one
+with each message: anything else is a gap, and the consumer is made again from the position after the last
+record. So it is on every reconnect, and when the stream has grown and nothing came for a second.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.errors import Error as JetStreamError
+
+from compute_common.bus import Bus
+from compute_common.jetstream import ensure_stream
+from compute_common.problems import Problem
+from work_marshaling.events import Record
+
+log = structlog.get_logger("work-log")
+
+WATCH_SECONDS = 0.5
+STALL_SECONDS = 1.0
+PENDING_BYTES = 512 << 20
+FAILURES = (nats.errors.Error, JetStreamError, Problem, OSError, TimeoutError)
+
+
+class LogReader:
+    """Calls `apply(record)` for every record after `position`; `reset()` when the stream was made anew."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: StreamConfig,
+        apply: Callable[[Record], None],
+        reset: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._apply = apply
+        self._reset = reset
+        self.position = 0
+        self.caught_up = False
+        self._created: object = None
+        self._sub: Any = None
+        self._generation = 0
+        self._expected = 1
+        self._progress_at = 0.0
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap by sequence
+        self._ticket = itertools.count()
+        self._lock = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._bus.on_connect(self.rebuild)
+        self._watching = asyncio.create_task(self._watch(), name="work-log-watch")
+
+    async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        for _, _, waiter in self._waiters:
+            waiter.cancel()
+
+    async def reached(self, seq: int, timeout_seconds: float) -> bool:
+        """Whether the record at `seq` was applied within the time."""
+        if seq <= self.position:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (seq, next(self._ticket), waiter))
+        try:
+            await asyncio.wait_for(waiter, timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    # --- receiving
+
+    async def _receive(self, generation: int, msg: Msg) -> None:
+        if generation != self._generation:
+            return
+        if msg.headers and "Status" in msg.headers:
+            await self._status(msg)
+            return
+        tokens = msg.reply.split(".")
+        if len(tokens) > 9:  # with a domain and an account: two tokens more in front, a random one behind
+            tokens = tokens[2:11]
+        seq, consumer_seq, stamp, pending = (int(token) for token in tokens[5:9])
+        if consumer_seq != self._expected:
+            log.warning("gap in the work log", expected=self._expected, got=consumer_seq)
+            self._generation += 1  # what still arrives of this consumer is out of order
+            self.caught_up = False
+            self._progress_at = 0.0
+            return
+        self._expected += 1
+        self._progress_at = time.monotonic()
+        if seq > self.position:
+            self._apply(Record(seq, stamp / 1e9, msg.subject, msg.data))
+            self._advance(seq)
+        if not pending:
+            self.caught_up = True
+
+    async def _status(self, msg: Msg) -> None:
+        """Answer flow control; a stalled heartbeat carries the subject to answer on."""
+        answer_to = msg.reply or (msg.headers or {}).get("Nats-Consumer-Stalled")
+        if answer_to:
+            with contextlib.suppress(nats.errors.Error):
+                await self._bus.client.publish(answer_to, b"")
+
+    def _advance(self, seq: int) -> None:
+        self.position = max(self.position, seq)
+        while self._waiters and self._waiters[0][0] <= self.position:
+            waiter = heapq.heappop(self._waiters)[2]
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- healing
+
+    async def rebuild(self) -> None:
+        """A fresh consumer from the record after `position`."""
+        async with self._lock:
+            self._generation += 1
+            self.caught_up = False
+            try:
+                await self._drop()
+                js = self._bus.jetstream()
+                await ensure_stream(js, self._stream)
+                last_seq = await self._check_identity(js)
+                await self._subscribe(js, last_seq)
+            except FAILURES as error:
+                log.warning("the work log cannot be read yet", reason=type(error).__name__)
+
+    async def _check_identity(self, js: JetStreamContext) -> int:
+        """The stream's last sequence; all is forgotten when it is another stream than the one read so far."""
+        info = await js.stream_info(str(self._stream.name))
+        if self._created is not None and (
+            info.created != self._created or info.state.last_seq < self.position
+        ):
+            log.error("the work log was made anew; starting from its beginning")
+            self.position = 0
+            self._reset()
+        self._created = info.created
+        return info.state.last_seq
+
+    async def _subscribe(self, js: JetStreamContext, last_seq: int) -> None:
+        generation = self._generation
+        inbox = self._bus.client.new_inbox()
+
+        async def receive(msg: Msg) -> None:
+            await self._receive(generation, msg)
+
+        self._expected = 1
+        self._progress_at = time.monotonic()
+        self._sub = await self._bus.client.subscribe(
+            inbox, cb=receive, pending_msgs_limit=-1, pending_bytes_limit=PENDING_BYTES
+        )
+        info = await js.add_consumer(
+            str(self._stream.name),
+            ConsumerConfig(
+                deliver_subject=inbox,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self.position + 1,
+                ack_policy=AckPolicy.NONE,
+                max_deliver=1,
+                flow_control=True,
+                idle_heartbeat=1.0,
+                mem_storage=True,
+                num_replicas=1,
+                inactive_threshold=10.0,
+            ),
+        )
+        if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
+            self._advance(last_seq)  # nothing is left up to there: purged, deleted or read
+            self.caught_up = True
+
+    async def _drop(self) -> None:
+        if self._sub is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._sub.unsubscribe()
+            self._sub = None
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not self._bus.connected:
+                self.caught_up = False
+                continue
+            try:
+                if await self._stalled():
+                    await self.rebuild()
+            except FAILURES:
+                continue
+
+    async def _stalled(self) -> bool:
+        """Whether the stream has more than was read, and nothing came for a while."""
+        if time.monotonic() - self._progress_at < STALL_SECONDS or self._lock.locked():
+            return False
+        state = (await self._bus.jetstream(2.0).stream_info(str(self._stream.name))).state
+        quiet = time.monotonic() - self._progress_at >= STALL_SECONDS
+        return quiet and (state.last_seq != self.position or not self.caught_up)

@@ -1,0 +1,118 @@
+"""Reading the queue: one item with what only the log has, lists, statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compute_common.enums import WorkStatus
+from compute_common.problems import Problem, invalid
+from compute_common.schemas.work import WorkItem, WorkList
+from work_marshaling import answers
+from work_marshaling.items import Item
+
+if TYPE_CHECKING:
+    from work_marshaling.service import WorkMarshaling
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    statuses: frozenset[WorkStatus] = frozenset()
+    work_type: str | None = None
+    model_name: str | None = None
+    node_id: str | None = None
+
+    def passes(self, item: Item) -> bool:
+        """Names compare ignoring case; a node matches as holder or as the last one that had the item."""
+        if self.statuses and item.status not in self.statuses:
+            return False
+        if self.work_type is not None and item.demand.work_type.lower() != self.work_type.lower():
+            return False
+        if self.model_name is not None and (item.demand.model or "").lower() != self.model_name.lower():
+            return False
+        return self.node_id is None or item.last_node == self.node_id
+
+
+class Queries:
+    def __init__(self, service: WorkMarshaling) -> None:
+        self._service = service
+
+    async def one(self, work_id: str, wait_seconds: float = 0.0) -> WorkItem:
+        """The whole item; with `wait_seconds` as soon as it has ended, at the latest then."""
+        item = self._service.intake.find(work_id)
+        if wait_seconds > 0 and not item.status.final:
+            await self._service.feed.final(work_id, wait_seconds)
+            item = self._service.intake.find(work_id)
+        result, progress, submission = await asyncio.gather(
+            self._field(item.result_seq, "result"),
+            self._field(item.progress_seq, "progress"),
+            self._field(item.seq if item.has_metadata else None, "metadata"),
+        )
+        return answers.work_item(
+            item,
+            self._service.settings.work_retry_max,
+            waiting_for=self._service.dispatcher.waiting_for(item, time.time()),
+            history=answers.history(item),
+            result=result,
+            progress=progress,
+            metadata=submission or {},
+        )
+
+    def page(self, wanted: Filter, limit: int, cursor: str | None) -> WorkList:
+        """Newest first, without results; `metadata` and `history` only come with a single item."""
+        before = _sequence(cursor)
+        found: list[Item] = []
+        more = False
+        for item in self._newest_first(before):
+            if wanted.passes(item):
+                if len(found) == limit:
+                    more = True
+                    break
+                found.append(item)
+        now = time.time()
+        words: dict[Any, str | None] = {}
+        items = [
+            answers.work_item(
+                item, self._service.settings.work_retry_max, waiting_for=self._words(item, now, words)
+            )
+            for item in found
+        ]
+        return WorkList(
+            items=items, count=len(items), next_cursor=str(found[-1].seq) if more and found else None
+        )
+
+    def _newest_first(self, before: int | None) -> Iterator[Item]:
+        for item in reversed(self._service.state.items.values()):
+            if before is None or item.seq < before:
+                yield item
+
+    def _words(self, item: Item, now: float, seen: dict[Any, str | None]) -> str | None:
+        """`waiting_for`, worked out once per demand."""
+        if not item.waiting or item.not_before > now:
+            return self._service.dispatcher.waiting_for(item, now)
+        if item.demand not in seen:
+            seen[item.demand] = self._service.dispatcher.waiting_for(item, now)
+        return seen[item.demand]
+
+    async def _field(self, seq: int | None, name: str) -> Any:
+        """A field of the message at `seq`; None while the log cannot be read (the rest is still true)."""
+        if seq is None:
+            return None
+        try:
+            body = await self._service.bodies.read(seq)
+        except Problem:
+            if name == "result":
+                raise
+            return None
+        return body.get(name) if body else None
+
+
+def _sequence(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20):
+        raise invalid("cursor: pass the `next_cursor` of the answer before")
+    return int(cursor)

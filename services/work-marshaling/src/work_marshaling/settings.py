@@ -1,0 +1,62 @@
+"""The settings of work-marshaling, from the contract's environment names."""
+
+from pydantic import Field
+
+from compute_common.settings import env
+from compute_common.shell import ServiceSettings
+from work_marshaling.blacklist import BlacklistRule
+from work_marshaling.leases import LeaseRule, RetryRule
+from work_marshaling.state import Limits
+
+
+class Settings(ServiceSettings):
+    work_retry_max: int = Field(3, ge=0, le=100, validation_alias=env("WORK_RETRY_MAX"))
+    work_retry_delay: float = Field(5.0, ge=0, le=3600, validation_alias=env("WORK_RETRY_DELAY"))
+    work_default_slots: int = Field(1, ge=1, le=10_000, validation_alias=env("WORK_DEFAULT_SLOTS"))
+    work_retention_hours: float = Field(24.0, gt=0, le=8760, validation_alias=env("WORK_RETENTION_HOURS"))
+    work_max_final: int = Field(1_000_000, ge=1, validation_alias=env("WORK_MAX_FINAL"))
+    work_max_pending: int = Field(
+        1_000_000, ge=1, validation_alias=env("WORK_MAX_PENDING"), description="Beyond it a submit is 429"
+    )
+    work_silence_seconds: float = Field(
+        20.0,
+        gt=0,
+        validation_alias=env("WORK_SILENCE_SECONDS"),
+        description="How long a holder that has sent progress may then be silent",
+    )
+    work_ageing_seconds: float = Field(
+        300.0,
+        ge=0,
+        validation_alias=env("WORK_AGEING_SECONDS"),
+        description="One priority step is worth this much waiting, so that nothing starves",
+    )
+    work_blacklist_failures: int = Field(3, ge=1, validation_alias=env("WORK_BLACKLIST_FAILURES"))
+    work_blacklist_window_seconds: float = Field(
+        300.0, gt=0, validation_alias=env("WORK_BLACKLIST_WINDOW_SECONDS")
+    )
+    work_blacklist_seconds: float = Field(60.0, gt=0, validation_alias=env("WORK_BLACKLIST_SECONDS"))
+    work_max_payload_bytes: int = Field(
+        (1 << 20) - (32 << 10),
+        ge=1024,
+        validation_alias=env("WORK_MAX_PAYLOAD_BYTES"),
+        description="The server's max_payload less 32 KiB; a larger submission is refused",
+    )
+    work_stream_replicas: int = Field(1, ge=1, le=5, validation_alias=env("WORK_STREAM_REPLICAS"))
+    work_purge_seconds: float = Field(30.0, gt=0, validation_alias=env("WORK_PURGE_SECONDS"))
+    work_nodes_refresh_seconds: float = Field(5.0, gt=0, validation_alias=env("WORK_NODES_REFRESH_SECONDS"))
+
+    def limits(self) -> Limits:
+        return Limits(
+            max_body_bytes=self.work_max_payload_bytes,
+            retention_seconds=self.work_retention_hours * 3600,
+            max_final=self.work_max_final,
+            blacklist=BlacklistRule(
+                self.work_blacklist_failures, self.work_blacklist_window_seconds, self.work_blacklist_seconds
+            ),
+        )
+
+    def retry_rule(self) -> RetryRule:
+        return RetryRule(self.work_retry_max, self.work_retry_delay)
+
+    def lease_rule(self) -> LeaseRule:
+        return LeaseRule(self.work_silence_seconds)
