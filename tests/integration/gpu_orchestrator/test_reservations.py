@@ -135,7 +135,7 @@ async def test_bound_lives_as_long_as_any_of_its_session(tmp_path: Path) -> None
 
 
 async def test_own_use_of_a_bound_process_is_not_counted_twice(tmp_path: Path) -> None:
-    script = "b = bytearray(200 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1\nprint('up', flush=True)\ninput()"
+    script = "held = b'x' * (200 << 20)\nprint('up', flush=True)\ninput()"
     engine = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-c", script],
         start_new_session=True,

@@ -37,6 +37,9 @@ async def serve(bus: Bus, host: LocalHost) -> None:
     async def states(_body: Message) -> object:
         return await host.states()
 
+    async def memory(_body: Message) -> object:
+        return await host.memory()
+
     handlers: dict[str, Handler] = {
         "reserve": reserve,
         "renew": renew,
@@ -44,6 +47,7 @@ async def serve(bus: Bus, host: LocalHost) -> None:
         "release": release,
         "can-fit": can_fit,
         "states": states,
+        "memory": memory,
     }
     for verb, handler in handlers.items():
         await bus.serve(subjects.gpu_subject(verb, host.node_id), handler)

@@ -60,7 +60,6 @@ class ReservationDesk:
             self.ledger = Ledger(recovered.entries, recovered.cordoned)
             self.unusable = None
             log.info("journal replayed", reservations=len(recovered.entries))
-        await self.look()
 
     async def close(self) -> None:
         if self._background:

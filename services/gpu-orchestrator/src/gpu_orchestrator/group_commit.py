@@ -18,7 +18,7 @@ class GroupCommit:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._thread = _thread()
         self._waiting: list[tuple[Sequence[Entry], frozenset[str] | None, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self.failure: str | None = None
@@ -56,6 +56,11 @@ class GroupCommit:
             await asyncio.wait([self._writer], timeout=5)
         await self.call(self._journal.close)
         self._thread.shutdown(wait=False)
+        self._thread = _thread()
+
+
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="journal")
 
 
 def journal_unusable(detail: str) -> Exception:

@@ -11,6 +11,7 @@ from compute_common.schemas.gpu import (
     CanFitRequest,
     GpuStates,
     HostStates,
+    MemoryAnswer,
     Reservation,
     ReserveRequest,
 )
@@ -45,6 +46,11 @@ class Hosts:
         if self._here(node_id):
             return await self.local.states()
         return GpuStates.model_validate(await self._ask(str(node_id), "states", {}))
+
+    async def memory(self, node_id: str | None) -> MemoryAnswer:
+        if self._here(node_id):
+            return await self.local.memory()
+        return MemoryAnswer.model_validate(await self._ask(str(node_id), "memory", {}))
 
     def _here(self, node_id: str | None) -> bool:
         return node_id is None or node_id == self.local.node_id

@@ -6,6 +6,7 @@ from compute_common.schemas.gpu import (
     CanFitRequest,
     CordonAnswer,
     GpuStates,
+    MemoryAnswer,
     RenewRequest,
     Reservation,
     ReservationList,
@@ -14,14 +15,16 @@ from compute_common.schemas.gpu import (
 from compute_common.times import utc_now
 from gpu_orchestrator import views
 from gpu_orchestrator.desk import ReservationDesk
+from gpu_orchestrator.memory_watch import MemoryWatch
 
 
 class LocalHost:
     """The desk in wire records."""
 
-    def __init__(self, node_id: str, desk: ReservationDesk) -> None:
+    def __init__(self, node_id: str, desk: ReservationDesk, watch: MemoryWatch) -> None:
         self.node_id = node_id
         self._desk = desk
+        self._watch = watch
 
     async def reserve(self, request: ReserveRequest) -> Reservation:
         return views.reservation(await self._desk.reserve(request))
@@ -47,6 +50,9 @@ class LocalHost:
     async def states(self) -> GpuStates:
         view = await self._desk.view()
         return views.states(self.node_id, self._desk.ledger, view, utc_now())
+
+    async def memory(self) -> MemoryAnswer:
+        return self._watch.answer(await self._desk.view())
 
     async def cordon(self, index: int, cordoned: bool) -> CordonAnswer:
         await self._desk.cordon(index, cordoned)

@@ -41,7 +41,7 @@ class Observer:
         self._margins = margins
         self._ram = ram
         self._gpus = gpus or self.nvml.read
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
+        self._thread = _thread()
         self._boot_id = processes.boot_id()
         self._running: asyncio.Future[View] | None = None
         self.view: View | None = None
@@ -64,6 +64,7 @@ class Observer:
     def close(self) -> None:
         self._thread.submit(self.nvml.close)
         self._thread.shutdown(wait=True)
+        self._thread = _thread()
 
     def _look(self, entries: Sequence[Entry]) -> View:
         taken_at = time.monotonic()
@@ -80,3 +81,7 @@ class Observer:
         gpus, ram = self._gpus(), self._ram()
         devices = devices_of(gpus, ram, entries, living, resident, margins=self._margins)
         return View(devices, gpus, ram, living, taken_at)
+
+
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="observer")

@@ -11,6 +11,7 @@ from compute_common.schemas.gpu import (
     CanFitRequest,
     CordonAnswer,
     GpuStates,
+    MemoryAnswer,
     RenewRequest,
     Reservation,
     ReservationList,
@@ -65,6 +66,11 @@ def state_router(hosts: Hosts) -> APIRouter:
     async def states(node_id: NodeId = None) -> GpuStates:
         """Every GPU and the RAM: total, used, reserved, foreign, available. `node_id=all`: every host."""
         return await hosts.states(node_id)
+
+    @r.get("/api/v1/gpu/memory", response_model=MemoryAnswer)
+    async def memory(node_id: NodeId = None) -> MemoryAnswer:
+        """RAM and GPU memory with its trend, and when it would run out."""
+        return await hosts.memory(node_id)
 
     @r.post("/api/v1/gpu/can-fit", response_model=CanFitAnswer)
     async def can_fit(request: CanFitRequest, node_id: NodeId = None) -> CanFitAnswer:

@@ -16,10 +16,13 @@ from compute_common.times import utc_now
 from gpu_orchestrator import bus_handlers, routes, views
 from gpu_orchestrator.desk import ReservationDesk
 from gpu_orchestrator.entries import Entry
+from gpu_orchestrator.gauges import Gauges
 from gpu_orchestrator.hosts import Hosts
 from gpu_orchestrator.journal import Journal
 from gpu_orchestrator.local import LocalHost
+from gpu_orchestrator.memory_watch import MemoryWatch
 from gpu_orchestrator.observer import Observer
+from gpu_orchestrator.older_routes import older_router
 from gpu_orchestrator.settings import Settings
 
 log = structlog.get_logger("gpu-orchestrator")
@@ -44,17 +47,24 @@ class GpuOrchestrator(Service):
             utc_now,
             self._announce,
         )
-        self.hosts = Hosts(LocalHost(self.node_id, self.desk), self.bus)
+        self.watch = MemoryWatch(self.node_id, lambda: self.desk.ledger)
+        self.gauges = Gauges(self.node_id, self.metrics.registry)
+        self.hosts = Hosts(LocalHost(self.node_id, self.desk, self.watch), self.bus)
         self._poller: asyncio.Task[None] | None = None
 
     def routers(self) -> Sequence[APIRouter]:
-        return (routes.reservation_router(self.hosts), routes.state_router(self.hosts))
+        return (
+            routes.reservation_router(self.hosts),
+            routes.state_router(self.hosts),
+            older_router(self.hosts.local),
+        )
 
     def checks(self) -> dict[str, Check]:
         return {"journal": Check(self._journal_ok, required=True), "gpus": Check(self._gpus_ok)}
 
     async def start(self) -> None:
         await self.desk.open()
+        await self._look()
         await bus_handlers.serve(self.bus, self.hosts.local)
         self._poller = asyncio.create_task(self._poll(), name="memory-poller")
 
@@ -69,12 +79,21 @@ class GpuOrchestrator(Service):
         while True:
             await asyncio.sleep(self.settings.poll_seconds)
             try:
-                await self.desk.look()
+                await self._look()
             except Exception:
                 log.exception("a look at this host's memory failed")
 
+    async def _look(self) -> None:
+        view = await self.desk.look()
+        for warning in self.watch.observe(view):
+            log.warning("memory level changed", **warning.model_dump(mode="json", exclude={"timestamp", "v"}))
+            with contextlib.suppress(Problem):
+                await self.bus.publish(subjects.GPU_MEMORY_WARNING, warning)
+        self.gauges.observe(view, self.desk.ledger, self.watch)
+
     async def _announce(self, event: str, entries: Sequence[Entry]) -> None:
         """Tell watchers; with NATS away they ask for states later."""
+        self.gauges.events.labels(event).inc(len(entries) or 1)
         for entry in entries or (None,):
             reservation = None if entry is None else views.reservation(entry)
             message = ReservationEvent(
