@@ -1,0 +1,1 @@
+"""Adapters: one file a source, each with its root directory as a parameter."""

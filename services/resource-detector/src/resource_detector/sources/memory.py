@@ -1,0 +1,69 @@
+"""RAM and swap as this process really has them: the least of the machine and every control group above it."""
+
+from pathlib import Path
+
+from resource_detector.findings import MemoryFound, Notes
+from resource_detector.sources.cgroups import Cgroups
+
+MIB = 1 << 20
+
+
+def read_memory(proc_root: Path, cgroups: Cgroups, notes: Notes) -> MemoryFound:
+    """Total, available and swap in MiB; zero where nothing could be read."""
+    info = _meminfo(proc_root, notes)
+    total, available = info.get("MemTotal", 0), info.get("MemAvailable", info.get("MemFree", 0))
+    notes.source("memory.total_mb", "/proc/meminfo MemTotal")
+    notes.source("memory.available_mb", "/proc/meminfo MemAvailable")
+    host_total = total
+    for limit in cgroups.memory_limits():
+        if limit.limit < total:
+            total = limit.limit
+            notes.source("memory.total_mb", limit.where)
+        left = max(0, limit.limit - limit.used)
+        if left < available:
+            available = left
+            notes.source("memory.available_mb", f"{limit.where} less what is used")
+    swap_total, swap_free = _swap(info, cgroups)
+    notes.source("memory.swap_total_mb", "/proc/meminfo SwapTotal")
+    return MemoryFound(
+        total_mb=total // MIB,
+        available_mb=min(available, total) // MIB,
+        host_total_mb=host_total // MIB,
+        swap_total_mb=swap_total // MIB,
+        swap_free_mb=swap_free // MIB,
+    )
+
+
+def _swap(info: dict[str, int], cgroups: Cgroups) -> tuple[int, int]:
+    total, free = info.get("SwapTotal", 0), info.get("SwapFree", 0)
+    limit = cgroups.swap_limit()
+    if limit is not None and limit < total:
+        return limit, min(free, limit)
+    return total, free
+
+
+def _meminfo(proc_root: Path, notes: Notes) -> dict[str, int]:
+    """/proc/meminfo in bytes; psutil where there is no such file (not Linux)."""
+    path = proc_root / "meminfo"
+    if not path.exists():
+        return notes.attempt("memory", _from_psutil) or {}
+    text = notes.attempt("meminfo", path.read_text) or ""
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        number = rest.split()[0] if rest.split() else ""
+        if number.isascii() and number.isdigit():
+            found[name] = int(number) * 1024
+    return found
+
+
+def _from_psutil() -> dict[str, int]:
+    import psutil  # noqa: PLC0415 - only where /proc is missing
+
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return {
+        "MemTotal": memory.total,
+        "MemAvailable": memory.available,
+        "SwapTotal": swap.total,
+        "SwapFree": swap.free,
+    }
