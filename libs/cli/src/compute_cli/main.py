@@ -122,11 +122,9 @@ def serve(
         os.execv(sys.executable, [sys.executable, "-m", "compute_node"])  # noqa: S606
     spec = next((spec for spec in SERVICES if spec.name == service), None)
     if spec is None:
-        raise _fail(
-            f"no service is called {service!r}; there are {', '.join(spec.name for spec in SERVICES)}"
-        )
-    listen = host or ("0.0.0.0" if in_container() else "127.0.0.1")  # noqa: S104 - Compose is the boundary
-    os.execv(sys.executable, uvicorn_argv(spec.package, listen, port or spec.port))  # noqa: S606
+        names = ", ".join(spec.name for spec in SERVICES)
+        raise _fail(f"no service is called {service!r}; there are {names}")
+    os.execv(sys.executable, uvicorn_argv(spec.package, host, port or spec.port))  # noqa: S606
 
 
 # --- questions to a running suite
