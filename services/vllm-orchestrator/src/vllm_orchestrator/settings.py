@@ -16,7 +16,7 @@ class Settings(ServiceSettings):
         validation_alias=env("VLLM_MODEL_PATH"),
         description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
     )
-    vllm_docker_image: str = Field("vllm/vllm-openai:v0.11.0", validation_alias=env("VLLM_DOCKER_IMAGE"))
+    vllm_docker_image: str = Field("vllm/vllm-openai:v0.32.0", validation_alias=env("VLLM_DOCKER_IMAGE"))
     llama_server_bin: Path | None = Field(None, validation_alias=env("LLAMA_SERVER_BIN"))
     llama_docker_image: str = Field(
         "ghcr.io/ggml-org/llama.cpp:server",

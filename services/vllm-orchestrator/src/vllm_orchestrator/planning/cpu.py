@@ -85,8 +85,8 @@ def _plan(profile: ModelProfile, host: Host, wish: Wish, memory: RankMemory, slo
         explanation=(
             f"CPU: llama.cpp with {profile.location.rpartition('/')[2]} on {host.node_id}, {threads} threads."
             f" {need} MiB of RAM: file {to_mib(memory.weights)}, KV cache {to_mib(memory.request * slots)}"
-            f" for {slots} requests of {memory.tokens_per_request} tokens, buffers {to_mib(memory.activations + memory.overhead)};"
-            f" {host.ram_available_mb} MiB available."
+            f" for {slots} requests of {memory.tokens_per_request} tokens, buffers"
+            f" {to_mib(memory.activations + memory.overhead)}; {host.ram_available_mb} MiB available."
         ),
         wish=wish,
     )

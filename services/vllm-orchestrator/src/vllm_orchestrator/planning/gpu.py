@@ -169,8 +169,9 @@ class _Search:
         reason = (
             f"{self.profile.name} does not fit: the nearest is {best.layout.label}, which needs {need} MiB"
             f" per GPU (weights {to_mib(best.memory.weights)}, one request of {best.workload.max_model_len}"
-            f" tokens {to_mib(best.memory.request)}, the rest {to_mib(best.memory.fixed - best.memory.weights)})"
-            f" of {best.usable_mb} MiB usable: {best.short_mb} MiB per GPU short"
+            f" tokens {to_mib(best.memory.request)}, the rest"
+            f" {to_mib(best.memory.fixed - best.memory.weights)}) of {best.usable_mb} MiB"
+            f" usable: {best.short_mb} MiB per GPU short"
         )
         return reason, {
             "required_mb_per_gpu": need,
@@ -226,8 +227,8 @@ def _explain(profile: ModelProfile, found: _Try, reserved: int, tokens: int) -> 
     layout, memory = found.layout, found.memory
     text = (
         f"{layout.strategy.value}: {layout.label}. Per GPU {to_mib(memory.weights)} MiB weights,"
-        f" {to_mib(memory.activations)} activations, {to_mib(memory.overhead)} overhead; {reserved} MiB reserved"
-        f" of {found.total_mb}, which leaves a KV cache of {tokens} tokens."
+        f" {to_mib(memory.activations)} activations, {to_mib(memory.overhead)} overhead; {reserved} MiB"
+        f" reserved of {found.total_mb}, which leaves a KV cache of {tokens} tokens."
     )
     if found.workload.max_model_len < profile.max_len:
         text += f" Context {found.workload.max_model_len} instead of the model's {profile.max_len}."

@@ -8,6 +8,15 @@ from vllm_orchestrator.planning.result import Plan
 
 SHUTDOWN_SECONDS = 20
 MASTER_PORT = 29_501
+# what older and newer llama-servers may lack; completions are answered beside embeddings, at no cost
+LLAMA_OPTIONAL = (
+    ("--metrics",),
+    ("--no-webui",),
+    ("--offline",),
+    ("--device", "none"),
+    ("--embeddings",),
+    ("--pooling", "mean"),
+)
 
 
 @dataclass(frozen=True)
@@ -20,12 +29,10 @@ class Serving:
     port: int
 
 
-def engine_argv(
-    plan: Plan, serving: Serving, *, binary: str = "", flags: frozenset[str] | None = None, rank: int = 0
-) -> list[str]:
-    """The argv of `rank` (one per host). `flags` are those the binary knows; None = a current release."""
+def engine_argv(plan: Plan, serving: Serving, *, binary: str = "", rank: int = 0) -> list[str]:
+    """The argv of `rank` (one per host) for a current release of the engine."""
     if plan.engine is EngineKind.LLAMA_CPP:
-        return _llama(plan, serving, binary or "llama-server", flags)
+        return _llama(plan, serving, binary or "llama-server")
     return _vllm(plan, serving, binary or "vllm", rank)
 
 
@@ -71,16 +78,26 @@ def _several_hosts(plan: Plan, rank: int) -> list[str]:
     return argv + (["--headless"] if rank else [])
 
 
-def _llama(plan: Plan, serving: Serving, binary: str, flags: frozenset[str] | None) -> list[str]:
-    argv = [
+def _llama(plan: Plan, serving: Serving, binary: str) -> list[str]:
+    return [
         *(binary, "-m", serving.model),
         *("--host", serving.host, "--port", str(serving.port)),
         *("--alias", ",".join(serving.names)),
         *("-c", str(plan.max_model_len * plan.max_num_seqs), "-np", str(plan.max_num_seqs)),
         *("-t", str(plan.threads)),
+        *(word for words in LLAMA_OPTIONAL for word in words),
     ]
-    optional = (("--metrics",), ("--no-webui",), ("--offline",), ("--device", "none"))
-    for words in optional:
-        if flags is None or words[0] in flags:
-            argv += words
-    return argv
+
+
+def known_words(argv: Sequence[str], flags: frozenset[str]) -> list[str]:
+    """`argv` less those optional words of llama-server that a binary with `flags` does not know."""
+    unknown = {words[0]: len(words) for words in LLAMA_OPTIONAL if words[0] not in flags}
+    kept: list[str] = []
+    skip = 0
+    for word in argv:
+        skip = skip or unknown.get(word, 0)
+        if skip:
+            skip -= 1
+        else:
+            kept.append(word)
+    return kept

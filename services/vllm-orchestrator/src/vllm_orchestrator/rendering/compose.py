@@ -61,7 +61,7 @@ def _cards(plan: Plan, rank: int) -> dict[str, Any]:
     ids = [str(index) for index in plan.places[rank].gpu_indices]
     extra: dict[str, Any] = {"shm_size": "16gb"} if plan.tp * plan.pp > 1 else {}
     if len(plan.places) > 1:
-        extra["network_mode"] = "host"
+        extra |= {"network_mode": "host", "ports": []}
     if plan.vendor == "amd":
         chosen = engine_environment(plan)
         return extra | {

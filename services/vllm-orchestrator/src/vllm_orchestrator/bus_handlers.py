@@ -1,0 +1,64 @@
+"""The NATS subjects of this service."""
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from compute_common import subjects
+from compute_common.bus import Message
+from compute_common.schemas.node import NodeRemove
+from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
+from vllm_orchestrator.schemas import InstanceRef, LogTail, StatusAsk
+
+if TYPE_CHECKING:
+    from vllm_orchestrator.service import VllmOrchestrator
+
+QUEUE = "vllm-orchestrator"
+REANNOUNCE_WITHIN_SECONDS = 1.0
+
+
+async def serve(service: "VllmOrchestrator") -> None:
+    """Answer deployments for the cluster and start, stop, status for this host; follow everybody's events."""
+    bus, node_id, desk = service.bus, service.node_id, service.desk
+
+    async def request(body: Message) -> object:
+        _code, answer = await desk.deploy(DeployRequest.model_validate(body))
+        return answer
+
+    async def start(body: Message) -> object:
+        if "model_name" in body:
+            here = DeployRequest.model_validate({**body, "node_id": node_id})
+            _code, answer = await desk.deploy(here)
+            return answer
+        return await desk.start(InstanceRef.model_validate(body).instance_name)
+
+    async def stop(body: Message) -> object:
+        ref = InstanceRef.model_validate(body)
+        return await desk.stop(ref.instance_name, remove=ref.remove)
+
+    async def status(body: Message) -> object:
+        ask = StatusAsk.model_validate(body)
+        if ask.instance_name is not None and ask.log_lines:
+            desk.require(ask.instance_name)
+            lines = await asyncio.to_thread(service.files.tail, ask.instance_name, ask.log_lines)
+            return LogTail(instance_name=ask.instance_name, node_id=node_id, lines=lines)
+        own = [record.public() for record in service.table.own()]
+        wanted = [each for each in own if ask.instance_name in (None, each.instance_name)]
+        return NodeInstances(node_id=node_id, instances=wanted)
+
+    async def event(body: Message) -> None:
+        service.table.observe(InstanceEvent.model_validate(body))
+
+    async def reannounce(body: Message) -> None:
+        asked = body.get("node_id")
+        if asked != "*" and NodeRemove.model_validate(body).node_id != node_id:
+            return
+        await asyncio.sleep(random.uniform(0, REANNOUNCE_WITHIN_SECONDS))  # noqa: S311  (spread, not secrecy)
+        await service.announcer.repeat()
+
+    await bus.serve(subjects.VLLM_REQUEST, request, QUEUE)
+    await bus.serve(subjects.vllm_subject("start", node_id), start)
+    await bus.serve(subjects.vllm_subject("stop", node_id), stop)
+    await bus.serve(subjects.vllm_subject("status", node_id), status)
+    await bus.subscribe(subjects.VLLM_INSTANCE, event)
+    await bus.subscribe(subjects.NODES_REANNOUNCE, reannounce)

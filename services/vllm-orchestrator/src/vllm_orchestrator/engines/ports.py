@@ -1,0 +1,28 @@
+"""A free port for an engine."""
+
+import errno
+import socket
+from collections.abc import Container
+
+from compute_common.problems import unavailable
+
+
+def free_port(host: str, ports: range, taken: Container[int]) -> int:
+    """The first port nobody listens on and nobody was promised. Raises Problem 503 when there is none."""
+    for port in ports:
+        if port not in taken and is_free(host, port):
+            return port
+    raise unavailable("no-port", f"no free port in ENGINE_PORTS ({ports.start}-{ports.stop - 1}) on {host}")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether `port` can be listened on. Raises Problem 503 when `host` is no address of this machine."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise unavailable("engine-bind", f"ENGINE_BIND {host} cannot be listened on here") from error
+    return True

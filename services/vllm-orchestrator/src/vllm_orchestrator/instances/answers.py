@@ -1,0 +1,144 @@
+"""Plans as answers and records of the wire."""
+
+from datetime import datetime
+from typing import Any
+
+from compute_common.enums import EngineKind, InstanceStatus
+from compute_common.problems import Problem, conflict
+from compute_common.schemas.vllm import (
+    DeployAnswer,
+    DeployRequest,
+    MemoryEstimate,
+    Placement,
+    PlanAnswer,
+    RejectedLayout,
+)
+from vllm_orchestrator.instances.endpoints import endpoints_of
+from vllm_orchestrator.instances.record import Record, request_of, served_names
+from vllm_orchestrator.planning.result import NoFit, Plan, Wish, to_mib
+from vllm_orchestrator.rendering.argv import Serving, engine_argv, engine_environment
+from vllm_orchestrator.rendering.compose import compose_document
+from vllm_orchestrator.settings import Settings
+
+
+def wish_of(request: DeployRequest) -> Wish:
+    """What the request asks of the planner."""
+    return Wish(
+        max_model_len=request.max_model_len,
+        max_num_seqs=request.max_num_seqs,
+        max_batched_tokens=request.max_num_batched_tokens,
+        quantization=request.quantization,
+        dtype=request.dtype,
+        kv_cache_dtype=request.kv_cache_dtype,
+        enforce_eager=bool(request.enforce_eager),
+        gpu_memory_utilization=request.gpu_memory_utilization,
+        node_id=request.node_id,
+        strategy=request.strategy,
+        tp=request.tensor_parallel_size,
+        pp=request.pipeline_parallel_size,
+        engine=request.engine,
+    )
+
+
+def record_of(plan: Plan, request: DeployRequest, name: str, settings: Settings, at: datetime) -> Record:
+    """A planned instance: how it will be started, and a compose file for the same thing."""
+    names = served_names(name, request.model_name, plan.profile)
+    port = settings.port_range.start
+    serving = Serving(names, plan.profile.location, settings.engine_bind, port)
+    memory = plan.memory
+    estimate = MemoryEstimate(
+        weights_mb=to_mib(memory.weights),
+        kv_cache_mb=to_mib(plan.kv_cache_bytes),
+        activations_mb=to_mib(memory.activations),
+        overhead_mb=to_mib(memory.overhead),
+        total_mb=plan.total_mb,
+        kv_cache_tokens=plan.kv_cache_tokens,
+        source=plan.profile.source,
+    )
+    explanation = plan.explanation
+    if request.idle_timeout_seconds is not None:
+        explanation += " idle_timeout_seconds is kept but not acted on yet."
+    return Record(
+        instance_name=name,
+        instance_id=name,
+        model_name=request.model_name,
+        status=InstanceStatus.PLANNED,
+        engine=plan.engine,
+        strategy=plan.strategy,
+        tensor_parallel_size=plan.tp,
+        pipeline_parallel_size=plan.pp,
+        placement=[
+            Placement(
+                node_id=place.node_id, gpu_indices=list(place.gpu_indices), reserved_mb=place.reserved_mb
+            )
+            for place in plan.places
+        ],
+        memory=estimate,
+        config=config_of(plan),
+        docker_compose=compose_document(plan, name, serving, image=_image(plan, settings)),
+        command=engine_argv(plan, serving),
+        endpoints=endpoints_of(settings.advertise_host, port),
+        explanation=explanation,
+        request_id=request.request_id,
+        served_names=names,
+        node_id=plan.places[0].node_id,
+        owner=request.owner,
+        created_at=at,
+        desired="stopped",
+        request=request_of(request),
+        environment=engine_environment(plan),
+    )
+
+
+def config_of(plan: Plan) -> dict[str, Any]:
+    """The engine settings that the plan chose."""
+    config: dict[str, Any] = {
+        "max_model_len": plan.max_model_len,
+        "max_num_seqs": plan.max_num_seqs,
+        "model": plan.profile.location,
+        "quantization": plan.profile.quantization,
+        "dtype": plan.wish.dtype or plan.profile.dtype,
+    }
+    if plan.engine is EngineKind.LLAMA_CPP:
+        return config | {"threads": plan.threads}
+    return config | {
+        "gpu_memory_utilization": plan.utilization,
+        "max_num_batched_tokens": plan.max_batched_tokens,
+        "kv_cache_dtype": plan.wish.kv_cache_dtype or "auto",
+        "enforce_eager": plan.wish.enforce_eager,
+    }
+
+
+def plan_answer(found: Plan | NoFit, record: Record | None) -> PlanAnswer:
+    """The what-if answer: the plan or the shortfall, and every layout that was refused."""
+    rejected = [RejectedLayout(layout=each.layout, reason=each.reason) for each in found.rejected]
+    if isinstance(found, NoFit):
+        return PlanAnswer(
+            fits=False,
+            explanation=found.reason,
+            shortfall=found.shortfall,
+            alternatives=list(found.alternatives),
+            rejected=rejected,
+        )
+    plan = DeployAnswer.model_validate(record.model_dump()) if record else None
+    return PlanAnswer(fits=True, plan=plan, explanation=found.explanation, rejected=rejected)
+
+
+def refusal(found: NoFit) -> Problem:
+    """The 409 of a deployment that does not fit."""
+    would = "; ".join(str(option["change"]) for option in found.alternatives)
+    detail = f"{found.reason}. What would fit: {would}" if would else found.reason
+    return conflict(
+        "no-fit",
+        detail[:4000],
+        shortfall=found.shortfall,
+        alternatives=list(found.alternatives),
+        rejected=[{"layout": each.layout, "reason": each.reason} for each in found.rejected],
+    )
+
+
+def _image(plan: Plan, settings: Settings) -> str:
+    if plan.engine is EngineKind.LLAMA_CPP:
+        return settings.llama_docker_image
+    image = settings.vllm_docker_image
+    return image.replace("vllm/vllm-openai:", "vllm/vllm-openai-rocm:") if plan.vendor == "amd" else image

@@ -1,0 +1,133 @@
+"""OpenAI-compatible servers that already run: routed and measured, never started or stopped by us."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+import httpx
+
+from compute_common.enums import EngineKind, InstanceStatus, Strategy
+from compute_common.problems import Problem, conflict, invalid
+from compute_common.schemas.vllm import AttachRequest, Endpoints, Instance, MemoryEstimate
+from compute_common.times import utc_now
+from vllm_orchestrator.engines.probe import served_models
+from vllm_orchestrator.instances.announcer import Announcer
+from vllm_orchestrator.instances.record import Record, default_name, served_names
+from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.models.catalogue import lookup
+from vllm_orchestrator.settings import Settings
+
+
+class Attachments:
+    """Takes servers in, and follows whether they still answer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: InstanceTable,
+        announcer: Announcer,
+        client: httpx.AsyncClient,
+        node_id: str,
+    ) -> None:
+        named = (host.strip().lower() for host in settings.attach_hosts.split(","))
+        self._allowed = frozenset(host for host in named if host)
+        self._table = table
+        self._announcer = announcer
+        self._client = client
+        self._node_id = node_id
+
+    async def attach(self, request: AttachRequest) -> Instance:
+        """A ready instance for the server at `endpoint`. Problem 422 when it may not be or is none."""
+        if request.node_id not in (None, self._node_id):
+            raise invalid(f"attach it at the orchestrator of node '{request.node_id}'")
+        base = self._base(request.endpoint)
+        names, llama = await served_models(self._client, f"{base}/v1")
+        if not names:
+            raise invalid(
+                f"{base}/v1/models does not answer as an OpenAI-compatible server", cause="not-an-engine"
+            )
+        name = request.instance_name or default_name(request.model_name, self._table.names())
+        record = _record(request, name, base, self._node_id, llama)
+        record.config["model"] = _engine_name(request.model_name, names)
+        if not await self._table.claim(record):
+            raise conflict("instance-exists", f"the instance '{name}' exists: choose another instance_name")
+        await self._announcer.tell(record)
+        return record.public()
+
+    async def look(self) -> None:
+        """Ask each attached server whether it still answers."""
+        for record in self._table.own():
+            if not record.attached:
+                continue
+            names, _llama = await served_models(self._client, record.endpoints.api or "")
+            status = InstanceStatus.READY if names else InstanceStatus.DEGRADED
+            if status is not record.status:
+                record.status = status
+                record.last_error = None if names else "the attached server does not answer"
+                await self._announcer.changed(record)
+
+    def _base(self, endpoint: str) -> str:
+        """`http://host:port` of an endpoint that may be asked: loopback, or listed in ENGINE_ATTACH_HOSTS."""
+        try:
+            parts = urlsplit(endpoint)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise invalid("endpoint must be http://host:port") from error
+        if not (_is_loopback(host) or host.lower() in self._allowed):
+            raise _not_allowed()
+        if parts.username or parts.path.rstrip("/") not in ("", "/v1") or parts.query or parts.fragment:
+            raise invalid("endpoint must be http://host:port or http://host:port/v1")
+        shown = f"[{host}]" if ":" in host else host
+        return f"{parts.scheme}://{shown}:{port}" if port else f"{parts.scheme}://{shown}"
+
+
+def _not_allowed() -> Problem:
+    return invalid(
+        "only loopback endpoints may be attached; name other hosts in ENGINE_ATTACH_HOSTS",
+        cause="endpoint-not-allowed",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _engine_name(model_name: str, names: list[str]) -> str:
+    """What the server itself calls the model."""
+    wanted = (model_name.lower(), model_name.rpartition("/")[2].lower())
+    return next((name for name in names if name.lower() in wanted), names[0])
+
+
+def _record(request: AttachRequest, name: str, base: str, node_id: str, llama: bool) -> Record:
+    return Record(
+        instance_name=name,
+        instance_id=name,
+        model_name=request.model_name,
+        status=InstanceStatus.READY,
+        engine=EngineKind.LLAMA_CPP if llama else EngineKind.VLLM,
+        strategy=Strategy.CPU if llama else Strategy.SINGLE_GPU,
+        tensor_parallel_size=1,
+        pipeline_parallel_size=1,
+        placement=[],
+        memory=MemoryEstimate(
+            weights_mb=0,
+            kv_cache_mb=0,
+            activations_mb=0,
+            overhead_mb=0,
+            total_mb=0,
+            kv_cache_tokens=0,
+            source="not ours: an attached server",
+        ),
+        endpoints=Endpoints(api=f"{base}/v1", metrics=f"{base}/metrics", health=f"{base}/health"),
+        explanation=f"An attached server at {base}: routed to, never started or stopped from here.",
+        served_names=served_names(name, request.model_name, lookup(request.model_name)),
+        node_id=node_id,
+        attached=True,
+        created_at=utc_now(),
+        ready_at=utc_now(),
+        request={"endpoint": base},
+    )

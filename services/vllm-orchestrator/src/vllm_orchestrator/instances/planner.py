@@ -1,0 +1,122 @@
+"""From a request to a plan: the model's files, the hosts of now, the pure planner."""
+
+from dataclasses import replace
+
+from compute_common.enums import EngineKind
+from compute_common.problems import Problem, invalid
+from compute_common.schemas.vllm import DeployRequest, PlanAnswer, PlanRequest
+from compute_common.times import utc_now
+from vllm_orchestrator.instances.answers import plan_answer, record_of, wish_of
+from vllm_orchestrator.instances.record import default_name
+from vllm_orchestrator.instances.sources import Hosts
+from vllm_orchestrator.models.catalogue import catalogue
+from vllm_orchestrator.models.config_json import profile_of_config
+from vllm_orchestrator.models.profile import ProfileError
+from vllm_orchestrator.models.resolve import ModelFolder
+from vllm_orchestrator.planning.inventory import Host, host_of_document
+from vllm_orchestrator.planning.memory import DTYPE_BYTES, counted_parameters
+from vllm_orchestrator.planning.plan import Model, plan
+from vllm_orchestrator.planning.result import NoFit, Plan, to_mib
+from vllm_orchestrator.schemas import ModelEntry, ModelList
+from vllm_orchestrator.settings import Settings
+
+
+class Planner:
+    """Answers plan questions; starts nothing."""
+
+    def __init__(self, settings: Settings, folder: ModelFolder, hosts: Hosts, node_id: str) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._hosts = hosts
+        self._node_id = node_id
+
+    async def find(self, request: DeployRequest) -> Plan | NoFit:
+        """The plan for a deployment on the hosts of now. Raises Problem for a model that cannot be known."""
+        if request.replicas is not None and request.replicas > 1:
+            raise invalid("one deployment is one instance: deploy again under another instance_name")
+        model = self._folder.resolve(request.model_name, request.model_path)
+        return plan(model, self._usable(model, await self._hosts.now()), wish_of(request))
+
+    async def what_if(self, request: PlanRequest) -> PlanAnswer:
+        """The same question, also about hosts and models that are not here."""
+        if request.config is not None:
+            model = _inline(request)
+        else:
+            model = self._folder.resolve(request.model_name, request.model_path)
+        if request.inventory is not None:
+            hosts = [host_of_document(document) for document in request.inventory]
+        else:
+            hosts = self._usable(model, await self._hosts.now())
+        found = plan(model, hosts, wish_of(request))
+        name = request.instance_name or default_name(request.model_name, ())
+        record = (
+            record_of(found, request, name, self._settings, utc_now()) if isinstance(found, Plan) else None
+        )
+        return plan_answer(found, record)
+
+    async def models(self, fits: bool) -> ModelList:
+        """Every model a name alone can deploy: those here first, then the catalogue."""
+        hosts = await self._hosts.now() if fits else []
+        entries = [entry for entry in (self._entry(*local, hosts, fits) for local in self._local()) if entry]
+        here = {entry.model_name.lower() for entry in entries}
+        for profile in catalogue():
+            if profile.name.lower() not in here:
+                model = Model(vllm=profile)
+                entries.append(self._described(profile.name, model, hosts, fits, local=False))
+        return ModelList(models=entries, count=len(entries))
+
+    def _local(self) -> list[tuple[str, str | None]]:
+        listing = list(self._folder.listing())
+        root = self._settings.model_root
+        return [(name, str(path.absolute()) if path.is_relative_to(root) else None) for name, path in listing]
+
+    def _entry(self, name: str, path: str | None, hosts: list[Host], fits: bool) -> ModelEntry | None:
+        try:
+            model = self._folder.resolve(name, path)
+        except Problem:
+            return None  # a folder that is no whole model; naming it in a deployment says what is wrong
+        return self._described(name, model, hosts, fits, local=True)
+
+    def _described(
+        self, name: str, model: Model, hosts: list[Host], fits: bool, *, local: bool
+    ) -> ModelEntry:
+        profile = model.gguf or model.any
+        size = profile.weight_bytes or profile.parameters * DTYPE_BYTES.get(profile.dtype, 2)
+        entry = ModelEntry(
+            model_name=name,
+            aliases=list(profile.aliases),
+            source=profile.source,
+            local=local,
+            format="gguf" if profile.gguf else "safetensors",
+            parameters=profile.parameters or counted_parameters(profile),
+            weights_mb=to_mib(size),
+            max_model_len=profile.max_len,
+        )
+        if not fits:
+            return entry
+        found = plan(model, self._usable(model, hosts), wish_of(DeployRequest(model_name=name)))
+        if isinstance(found, NoFit):
+            return entry.model_copy(update={"fits": False, "explanation": found.reason})
+        chosen = {"fits": True, "strategy": found.strategy.value, "explanation": found.explanation}
+        return entry.model_copy(update=chosen)
+
+    def _usable(self, model: Model, hosts: list[Host]) -> list[Host]:
+        """A model that only vLLM runs is planned onto this host's GPUs even while vLLM is not installed here:
+        the plan and its compose file are useful, and starting it says what is missing."""
+        if model.gguf is not None:
+            return hosts
+        both = frozenset(EngineKind)
+        return [replace(host, engines=both) if host.node_id == self._node_id else host for host in hosts]
+
+
+def _inline(request: PlanRequest) -> Model:
+    try:
+        profile = profile_of_config(
+            request.config or {},
+            request.model_name,
+            source="model_config of the request",
+            weight_bytes=request.weight_bytes or 0,
+        )
+    except ProfileError as error:
+        raise invalid(f"model_config cannot be used: {error}", cause="invalid-model") from error
+    return Model(vllm=profile)

@@ -1,0 +1,69 @@
+"""`Record`: an instance as it is kept, and what follows from a request alone."""
+
+import re
+from collections.abc import Container, Iterable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from compute_common.ids import is_identifier
+from compute_common.schemas.base import JsonObject
+from compute_common.schemas.vllm import DeployRequest, Instance
+from vllm_orchestrator.engines.process import EngineProcess
+from vllm_orchestrator.models.profile import ModelProfile
+
+_NOT_PART_OF_WHAT_RUNS = {"request_id", "dry_run", "auto_start", "instance_name"}
+
+
+class Record(Instance):
+    """The `Instance` of the wire and what the orchestrator needs to run it again."""
+
+    desired: Literal["ready", "stopped"] = "ready"
+    request: JsonObject = {}
+    reservation_id: str | None = None
+    pid: int | None = None
+    start_time: float | None = None
+    port: int | None = None
+    environment: dict[str, str] = Field({}, description="What the engine gets beside our own environment")
+
+    @property
+    def process(self) -> EngineProcess | None:
+        if self.pid is None or self.start_time is None:
+            return None
+        return EngineProcess(self.pid, self.start_time)
+
+    def public(self) -> Instance:
+        """What other programs see."""
+        return Instance.model_validate(self.model_dump())
+
+
+def request_of(request: DeployRequest) -> dict[str, Any]:
+    """The part of a request that says what runs: two requests are the same when these are equal."""
+    return request.model_dump(mode="json", exclude_none=True, exclude=_NOT_PART_OF_WHAT_RUNS)
+
+
+def default_name(model_name: str, taken: Container[str]) -> str:
+    """The last path part in lower case, other characters `-`; `-2`, `-3` when taken."""
+    base = re.sub(r"[^a-z0-9._-]+", "-", model_name.rpartition("/")[2].lower()).strip("-._")[:100]
+    base = base if is_identifier(base) else "instance"
+    number = 2
+    name = base
+    while name in taken:
+        name = f"{base}-{number}"
+        number += 1
+    return name
+
+
+def served_names(instance_name: str, model_name: str, profile: ModelProfile | None) -> list[str]:
+    """Every name an instance answers to, its own first, without repeats."""
+    known = (profile.name, *profile.aliases) if profile else ()
+    names = (instance_name, model_name, *known)
+    return _unlike(name for each in names for name in (each, each.rpartition("/")[2]))
+
+
+def _unlike(names: Iterable[str]) -> list[str]:
+    seen: dict[str, None] = {}
+    for name in names:
+        if name:
+            seen.setdefault(name)
+    return list(seen)

@@ -1,0 +1,110 @@
+"""Which hosts there are now: the registry's nodes, with what their ledgers say is free."""
+
+import asyncio
+import os
+import shutil
+from dataclasses import replace
+
+import psutil
+from pydantic import ValidationError
+
+from compute_common import subjects
+from compute_common.bus import Bus
+from compute_common.enums import EngineKind
+from compute_common.problems import Problem
+from compute_common.schemas.gpu import GpuStates
+from compute_common.schemas.node import Node
+from compute_common.units import MIB
+from vllm_orchestrator.instances.ledger import LedgerClient
+from vllm_orchestrator.planning.inventory import GpuSlot, Host, host_of_node, takes_engines
+
+QUERY_SECONDS = 2
+STATES_SECONDS = 1
+MAX_ASKED = 64
+
+
+class Hosts:
+    """The live inventory. A registry or ledger that is away makes it smaller or older, never an error."""
+
+    def __init__(self, bus: Bus, ledger: LedgerClient, node_id: str) -> None:
+        self._bus = bus
+        self._ledger = ledger
+        self._node_id = node_id
+
+    async def now(self) -> list[Host]:
+        """This host first, then every other host of the suite that takes engines."""
+        known = {node.node_id: node for node in await self._nodes()}
+        own = known.pop(self._node_id, None)
+        local = _measured(host_of_node(own) if own else Host(self._node_id), local_engines())
+        others = [
+            replace(host_of_node(node), engines=frozenset({EngineKind.VLLM}))
+            for node in known.values()
+            if takes_engines(node) and is_managed(node)
+        ]
+        busy = [host for host in others if host.gpus][:MAX_ASKED]
+        states = await asyncio.gather(
+            *(self._ledger.states(host.node_id, STATES_SECONDS) for host in (local, *busy))
+        )
+        seen = {
+            host.node_id: with_states(host, state) for host, state in zip((local, *busy), states, strict=True)
+        }
+        return [seen.get(host.node_id, host) for host in (local, *others)]
+
+    async def _nodes(self) -> list[Node]:
+        ask = {"online_only": True, "include_draining": True}
+        try:
+            answer = await self._bus.request(subjects.NODES_QUERY, ask, QUERY_SECONDS)
+            found = answer.get("nodes", [])
+            return [Node.model_validate(node) for node in found] if isinstance(found, list) else []
+        except (Problem, ValidationError):
+            return []
+
+
+def is_managed(node: Node) -> bool:
+    """Whether the host runs this suite, and so an orchestrator that can start engines there."""
+    return bool((node.model_extra or {}).get("managed") or getattr(node, "managed", False))
+
+
+def local_engines() -> frozenset[EngineKind]:
+    """llama.cpp always (a missing binary is named when it is needed), vLLM where it is on PATH."""
+    found = {EngineKind.LLAMA_CPP}
+    if shutil.which("vllm"):
+        found.add(EngineKind.VLLM)
+    return frozenset(found)
+
+
+def with_states(host: Host, states: GpuStates | None) -> Host:
+    """The host with free memory as its ledger counts it; cordoned and lost cards are left out."""
+    if states is None:
+        return host
+    free = {gpu.index: gpu for gpu in states.gpus if not gpu.cordoned and gpu.health == "ok"}
+    known = {gpu.index: gpu for gpu in host.gpus}
+    gpus = tuple(
+        replace(known[index], total_mb=state.total_mb, free_mb=state.available_mb)
+        if index in known
+        else GpuSlot(index, "nvidia", state.name, state.total_mb, state.available_mb)
+        for index, state in sorted(free.items())
+    )
+    return replace(
+        host,
+        gpus=gpus,
+        ram_total_mb=states.host_memory.total_mb,
+        ram_available_mb=states.host_memory.available_mb,
+    )
+
+
+def _measured(host: Host, engines: frozenset[EngineKind]) -> Host:
+    """This host as it is now, where the registry's word may be old or missing."""
+    memory = psutil.virtual_memory()
+    total = host.ram_total_mb or memory.total // MIB
+    return replace(
+        host,
+        engines=engines,
+        ram_total_mb=total,
+        ram_available_mb=min(total, host.ram_available_mb or total, memory.available // MIB),
+        threads=min(_usable_cpus(), host.threads) if host.threads > 1 else _usable_cpus(),
+    )
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

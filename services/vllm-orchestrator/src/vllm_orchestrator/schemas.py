@@ -1,0 +1,84 @@
+"""Records of this service's own routes, beside the shared ones."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from compute_common.ids import Identifier
+from compute_common.schemas.base import JsonObject, Name, Page, Wire
+from compute_common.schemas.vllm import ModelName
+
+
+class ModelEntry(Wire):
+    """A model that can be named in a deployment."""
+
+    model_name: str
+    aliases: list[str] = []
+    source: str = Field(description="catalogue, or what was read here")
+    local: bool = Field(description="Its files are on this host")
+    format: str = Field(description="safetensors or gguf")
+    parameters: int | None = None
+    weights_mb: int = Field(description="MiB of weights")
+    max_model_len: int
+    fits: bool | None = Field(None, description="Whether it fits now; only with ?fits=true")
+    strategy: str | None = None
+    explanation: str | None = None
+
+
+class ModelList(Page):
+    models: list[ModelEntry]
+
+
+class StrategyEntry(Wire):
+    strategy: str
+    description: str
+    use_case: str
+    aliases: list[str]
+
+
+class StrategyList(Page):
+    strategies: list[StrategyEntry]
+
+
+class LogTail(Wire):
+    instance_name: str
+    node_id: str
+    lines: list[str]
+
+
+class InstanceRef(Wire):
+    """`compute.vllm.stop.v1.<node_id>`: stop an instance; with `remove` its record goes too."""
+
+    instance_name: Identifier
+    remove: bool = True
+    request_id: Name | None = None
+
+
+class StatusAsk(Wire):
+    """`compute.vllm.status.v1.<node_id>`: every instance of the host, or the log of one."""
+
+    instance_name: Identifier | None = None
+    log_lines: Annotated[int, Field(ge=0, le=2000)] = 0
+
+
+class GatewayRequest(Wire):
+    """An OpenAI request: `model` is a served name of a ready instance, the rest goes on as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    model: ModelName
+
+
+class GatewayModel(Wire):
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str
+
+
+class GatewayModels(Wire):
+    object: str = "list"
+    data: list[GatewayModel]
+
+
+class ComposeAnswer(Wire):
+    docker_compose: JsonObject

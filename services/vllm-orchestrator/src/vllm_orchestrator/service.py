@@ -1,0 +1,139 @@
+"""The vLLM orchestrator: plans where a model fits, and keeps its engine running there."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import httpx
+import structlog
+from fastapi import APIRouter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from compute_common.enums import InstanceStatus
+from compute_common.problems import Problem
+from compute_common.shell import Service
+from compute_common.shell.service import Check
+from vllm_orchestrator import bus_handlers, gateway, routes
+from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
+from vllm_orchestrator.engines.files import EngineFiles
+from vllm_orchestrator.instances.announcer import Announcer
+from vllm_orchestrator.instances.attached import Attachments
+from vllm_orchestrator.instances.desk import Desk
+from vllm_orchestrator.instances.ledger import LedgerClient
+from vllm_orchestrator.instances.planner import Planner
+from vllm_orchestrator.instances.runner import Tools
+from vllm_orchestrator.instances.sources import Hosts, local_engines
+from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.models.resolve import ModelFolder
+from vllm_orchestrator.settings import Settings
+
+log = structlog.get_logger("orchestrator")
+
+
+class VllmOrchestrator(Service):
+    name = "vllm-orchestrator"
+    title = "vLLM orchestrator"
+    description = "Plans how a model fits the cluster, starts its engine, and keeps it running."
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.settings = settings
+        # loopback and engines only: a proxy of the environment has no part in it
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self.client = httpx.AsyncClient(trust_env=False, limits=limits)
+        self.files = EngineFiles(settings.compute_home)
+        self.table = InstanceTable(self.bus, self.node_id)
+        self.announcer = Announcer(self.bus, self.table, self.node_id)
+        ledger = LedgerClient(self.bus, self.node_id)
+        folder = ModelFolder(settings.model_root)
+        self.planner = Planner(settings, folder, Hosts(self.bus, ledger, self.node_id), self.node_id)
+        tools = Tools(settings, ledger, self.files, self.client, self.announcer.changed, self._ports_taken)
+        llama = LlamaServers(settings.llama_server_bin)
+        self.desk = Desk(
+            self.bus,
+            self.node_id,
+            planner=self.planner,
+            table=self.table,
+            tools=tools,
+            announcer=self.announcer,
+            llama=llama,
+        )
+        self.attachments = Attachments(settings, self.table, self.announcer, self.client, self.node_id)
+        self.metrics.registry.register(_InstanceCounts(self.table))
+        self._adopted = False
+        self._adopting = asyncio.Lock()
+        self._repeating: asyncio.Task[None] | None = None
+
+    def routers(self) -> Sequence[APIRouter]:
+        return [routes.router(self), gateway.router(self)]
+
+    def checks(self) -> dict[str, Check]:
+        async def engine() -> tuple[bool, str | None]:
+            try:
+                found = find_llama_server(self.settings.llama_server_bin)
+            except Problem as problem:
+                return False, problem.detail
+            return True, f"{', '.join(sorted(local_engines()))}; llama-server at {found}"
+
+        return {"engine": Check(engine)}
+
+    def is_ready(self) -> bool:
+        """Records are replayed as soon as NATS is there; without it there is nothing to wait for."""
+        return self._adopted or not self.bus.connected
+
+    async def start(self) -> None:
+        await bus_handlers.serve(self)
+        self.bus.on_connect(self._on_connect)
+        self._repeating = asyncio.create_task(self._repeat(), name="instance events")
+
+    async def stop(self) -> None:
+        if self._repeating is not None:
+            self._repeating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._repeating
+        await self.desk.leave()
+        await self.client.aclose()
+
+    async def _on_connect(self) -> None:
+        async with self._adopting:
+            await self.table.flush()
+            await self.table.refresh()
+            if not self._adopted:
+                await self.desk.adopt()
+                self._adopted = True
+            await self.announcer.repeat()
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.instance_repeat_seconds)
+            try:
+                if not self._adopted and self.bus.connected:
+                    await self._on_connect()
+                await self.attachments.look()
+                await self.table.flush()
+                await self.table.refresh()
+                await self.announcer.repeat()
+            except Problem as problem:
+                log.debug("not repeated", cause=problem.cause)
+            except Exception:
+                log.exception("repeating instance events failed")
+
+    def _ports_taken(self) -> set[int]:
+        return {record.port for record in self.table.own() if record.port and record.pid is not None}
+
+
+class _InstanceCounts(Collector):
+    """Instances of this node by status."""
+
+    def __init__(self, table: InstanceTable) -> None:
+        self._table = table
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        family = GaugeMetricFamily("compute_instances", "Instances of this node by status", labels=["status"])
+        own = self._table.own()
+        for status in InstanceStatus:
+            family.add_metric([status.value], sum(record.status is status for record in own))
+        restarts = GaugeMetricFamily("compute_instance_restarts", "Restarts of this node's living instances")
+        restarts.add_metric([], sum(record.restarts for record in own))
+        return [family, restarts]
