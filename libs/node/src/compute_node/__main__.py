@@ -1,0 +1,7 @@
+"""`python -m compute_node`."""
+
+import sys
+
+from compute_node.main import main
+
+sys.exit(main())

@@ -1,0 +1,121 @@
+"""How the cluster knows this worker: its document, and, where it is the node itself, its heartbeat."""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from compute_common import subjects
+from compute_common.bus import Bus, Message
+from compute_common.ids import new_id
+from compute_common.problems import Problem
+from compute_node.host import host_document
+
+log = structlog.get_logger("presence")
+
+ANSWER_DELAY_SECONDS = 1.0  # everybody is asked at once: they answer spread over this time
+REPEAT_SECONDS = 30.0
+
+
+class Presence:
+    """Partial document (slots, work types) beside a resource detector, or the whole one with `announce`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        node_id: str,
+        *,
+        slots: int,
+        announce: bool,
+        heartbeat_seconds: float,
+        labels: dict[str, str],
+        managed: bool,
+    ) -> None:
+        self._bus = bus
+        self._node_id = node_id
+        self._slots = slots
+        self._announce = announce
+        self._heartbeat_seconds = heartbeat_seconds
+        self._labels = labels
+        self._managed = managed
+        self._session = new_id("run")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.work_types: list[str] = []
+        self.active_jobs: Callable[[], int] = lambda: 0
+        self._left = False
+
+    def document(self) -> dict[str, Any]:
+        """`session` names this run of the program: work given to an earlier run went down with it."""
+        document: dict[str, Any] = {
+            "node_id": self._node_id,
+            "hostname": socket.gethostname() or "localhost",
+            "work_types": [] if self._left else self.work_types,
+            "slots": self._slots,
+            "fenced": True,
+            "session": self._session,
+        }
+        if self._labels:
+            document["labels"] = self._labels
+        if self._announce:
+            document = {**host_document(), **document, "heartbeat_seconds": self._heartbeat_seconds}
+            if self._managed:
+                document["managed"] = True
+        return document
+
+    async def start(self) -> None:
+        await self._bus.subscribe(subjects.NODES_REANNOUNCE, self._asked)
+        await self._bus.subscribe(subjects.node_subject(self._node_id, "reannounce"), self._asked_by_name)
+        self._bus.on_connect(self.tell)
+        if self._announce:
+            self._spawn(self._beat())
+        self._spawn(self._repeat())
+
+    async def leave(self) -> None:
+        """Say that no more work is taken here."""
+        self._left = True
+        await self.tell()
+        with contextlib.suppress(Exception):
+            await self._bus.flush()
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def tell(self) -> None:
+        """Publish the document; while NATS is away the next connect does it."""
+        with contextlib.suppress(Problem):
+            await self._bus.publish(subjects.NODES_ANNOUNCE, self.document())
+
+    async def _asked(self, message: Message) -> None:
+        if message.get("node_id") in (self._node_id, "*"):
+            self._spawn(self._tell_later())
+
+    async def _asked_by_name(self, _message: Message) -> None:
+        self._spawn(self._tell_later())
+
+    async def _tell_later(self) -> None:
+        await asyncio.sleep(random.uniform(0, ANSWER_DELAY_SECONDS))  # noqa: S311  (spreading, not secrecy)
+        await self.tell()
+
+    async def _beat(self) -> None:
+        while True:
+            beat = {"node_id": self._node_id, "active_jobs": self.active_jobs(), "status": "online"}
+            with contextlib.suppress(Problem):
+                await self._bus.publish(subjects.NODES_HEARTBEAT, beat)
+            await asyncio.sleep(self._heartbeat_seconds)
+
+    async def _repeat(self) -> None:
+        """Say it again from time to time: a core message may be lost while a server restarts."""
+        while True:
+            await asyncio.sleep(REPEAT_SECONDS)
+            await self.tell()
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,35 @@
+"""The node program: a worker with the built-in handlers for this host's model instances."""
+
+from compute_node.inference import Inference
+from compute_node.instances import Instances
+from compute_node.settings import NodeSettings
+from compute_node.worker import Worker
+
+
+class NodeProgram:
+    """More handlers can be registered on `worker` before `run`."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        node_id = settings.resolved_node_id()
+        self.worker = Worker(
+            node_id,
+            settings=settings,
+            concurrency=settings.compute_node_slots,
+            announce=settings.compute_node_announce,
+            heartbeat_seconds=settings.node_heartbeat_seconds,
+            grace_seconds=settings.compute_node_grace_seconds,
+            managed=True,
+        )
+        self.instances = Instances(self.worker.bus, node_id)
+        self._inference = Inference(self.instances)
+        self.worker.handles("inference")(self._inference.inference)
+        self.worker.handles("embedding")(self._inference.embedding)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        await self.instances.start()
+        try:
+            await self.worker.run()
+        finally:
+            await self.instances.stop()
+            await self._inference.close()
