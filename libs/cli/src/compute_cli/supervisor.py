@@ -27,6 +27,7 @@ SERVICE_STOP_SECONDS = 1.5
 ENGINE_STOP_SECONDS = 1.0
 NATS_STOP_SECONDS = 0.5
 READY_SECONDS = 60.0
+START_RETRIES = 3
 
 
 class SuiteError(Exception):
@@ -114,6 +115,7 @@ class Supervisor:
             deadline = time.monotonic() + READY_SECONDS
             found = await statuses()
             while set(found.values()) != {200} and time.monotonic() < deadline:
+                self._give_up_on_the_hopeless()
                 await asyncio.sleep(0.1)
                 found = await statuses()
         if silent := [name for name, status in found.items() if status is None]:
@@ -122,6 +124,11 @@ class Supervisor:
             )
         if unready := [name for name, status in found.items() if status != 200]:
             self._say(f"up, but not ready yet: {', '.join(unready)}; /healthz says why, it heals by itself")
+
+    def _give_up_on_the_hopeless(self) -> None:
+        for child in self._children.values():
+            if child.restarts > START_RETRIES:
+                raise SuiteError(f"{child.name} does not start; its log says why: {child.log}")
 
     def _take_lock(self) -> None:
         """One suite per COMPUTE_HOME."""

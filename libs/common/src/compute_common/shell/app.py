@@ -20,10 +20,10 @@ log = structlog.get_logger("shell")
 def create_app(service: Service) -> FastAPI:
     """Wire the shell around `service`; the service itself is at `app.state.service`."""
     settings = service.base_settings
+    configure_logging(service.name, settings.log_level)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        configure_logging(service.name, settings.log_level)
         service.bus.start()
         await service.bus.wait_connected(settings.nats_wait_seconds)
         await service.start()
