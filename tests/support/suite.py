@@ -48,13 +48,14 @@ class RunningSuite:
     def start(self, *arguments: str, seconds: float = 60) -> None:
         """`compute up`, until it prints `ready`."""
         self.home.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "compute_cli.main", "up", *arguments],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=(self.home / "up.log").open("a"),
-            text=True,
-        )
+        with (self.home / "up.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "compute_cli.main", "up", *arguments],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         assert line == "ready", f"{line!r}\n{(self.home / 'up.log').read_text()}"
@@ -70,6 +71,9 @@ class RunningSuite:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
         return code, time.monotonic() - started
 
     def pid_of(self, name: str) -> int:

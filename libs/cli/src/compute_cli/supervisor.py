@@ -68,6 +68,8 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End everything that `start` started, engines included, within five seconds."""
+        if self._lock is None:
+            return
         nats = self._children.pop("nats", None)
         node = self._children.pop("compute-node", None)
         if node is not None:
@@ -78,8 +80,7 @@ class Supervisor:
         if nats is not None:
             await _end([nats], NATS_STOP_SECONDS)
         (self._suite.run_records / "suite.json").unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
 
     async def _launch(self, name: str, argv: Sequence[str]) -> None:
         child = Child(
@@ -132,12 +133,14 @@ class Supervisor:
 
     def _take_lock(self) -> None:
         """One suite per COMPUTE_HOME."""
-        self._lock = (self._suite.home / "lock").open("w")
+        lock = (self._suite.home / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             home = self._suite.home
             raise SuiteError(f"a suite already runs from {home}; `compute down` ends it") from error
+        self._lock = lock
 
     async def _end_leftovers(self) -> None:
         """What a killed `compute up` left behind would hold ports and memory: end it first."""
