@@ -67,7 +67,7 @@ async def test_a_question_for_another_host_is_forwarded(tmp_path: Path, nats_ser
             "/api/v1/gpu/reserve?node_id=host-b", json={"gpu_indices": [9], "required_mb": 10}
         )
         assert (refused.status_code, refused.json()["known_indices"]) == (409, [0, 1])
-        assert (await client.get("/api/v1/gpu/states?node_id=nowhere")).status_code == 503
+        assert (await client.get("/api/v1/gpu/states?node_id=nowhere")).status_code == 404
         assert (await client.get("/api/v1/gpu/states?node_id=..%2Fx")).status_code == 422
         fit = await client.post(
             "/api/v1/gpu/can-fit?node_id=host-b", json={"required_mb": 23_000, "gpu_count": 1}

@@ -5,7 +5,7 @@ from typing import Any
 
 from compute_common import subjects
 from compute_common.bus import Bus
-from compute_common.problems import Problem
+from compute_common.problems import Problem, not_found
 from compute_common.schemas.gpu import (
     CanFitAnswer,
     CanFitRequest,
@@ -60,8 +60,16 @@ class Hosts:
 
 
 async def ask(bus: Bus, node_id: str, verb: str, body: object) -> dict[str, Any]:
-    """The answer of one host; 503 when nobody serves that id, 504 when it is silent."""
-    return await bus.request(subjects.gpu_subject(verb, node_id), body, TIMEOUT_SECONDS)
+    """The answer of one host; 404 when nobody serves that id, 504 when it is silent."""
+    try:
+        return await bus.request(subjects.gpu_subject(verb, node_id), body, TIMEOUT_SECONDS)
+    except Problem as problem:
+        if problem.cause != "no-responder":
+            raise
+        raise not_found(
+            "unknown-node",
+            f"no GPU orchestrator answers for node '{node_id}'; is the id right and that host up?",
+        ) from problem
 
 
 async def all_states(bus: Bus, own: GpuStates) -> GpuStates:
