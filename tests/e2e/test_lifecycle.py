@@ -88,7 +88,7 @@ def test_it_ends_in_time_and_remembers(own: RunningSuite, model_file: Path) -> N
     code, seconds = own.stop(signal.SIGTERM)
     assert (code, seconds < 5) == (0, True), (code, seconds)
     assert own.processes() == []
-    assert not engine.is_running()
+    assert not _alive(engine.pid)
 
     own.start()
     assert item_of(own, done)["status"] == "completed"

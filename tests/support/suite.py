@@ -62,15 +62,13 @@ class RunningSuite:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """End it; its exit code and the seconds it took."""
-        if self.process is None or self.process.poll() is not None:
-            return (self.process.returncode if self.process else 0), 0.0
+        if self.process is None:
+            return 0, 0.0
         started = time.monotonic()
-        self.process.send_signal(number)
+        if self.process.poll() is None:
+            self.process.send_signal(number)
         try:
             code = self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
         finally:
             if self.process.stdout is not None:
                 self.process.stdout.close()
