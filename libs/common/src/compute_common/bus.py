@@ -72,10 +72,8 @@ class Bus:
     async def stop(self) -> None:
         """Drain what is under way, then close. Never raises."""
         self._closing = True
-        if self._connecting is not None and not self._connecting.done():
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+        if self._connecting is not None:
+            await _end(self._connecting)
         for task in list(self._tasks):
             task.cancel()
         with contextlib.suppress(Exception):
@@ -289,6 +287,13 @@ class Bus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel until it ends: Python 3.11's `wait_for`, on which a connect waits, may swallow one cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
 
 
 def _echo(answer: object, request: Message) -> object:
