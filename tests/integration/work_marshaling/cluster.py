@@ -1,4 +1,4 @@
-"""What the queue needs around it: a registry that answers from a table of the test's own, plain workers, polling."""
+"""What the queue needs around it: a registry with a table of the test's own, plain workers, polling."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from work_marshaling.settings import Settings
 
 
 def nats_settings(url: str) -> NatsSettings:
-    return NatsSettings(NATS_URL=url)  # type: ignore[arg-type,call-arg]
+    return NatsSettings(NATS_URL=url)
 
 
 def settings(url: str, **values: Any) -> Settings:

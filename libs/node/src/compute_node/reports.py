@@ -48,14 +48,16 @@ class Reports:
             raise UnreportableError(f"the result is not JSON: {error}") from error
         message_id = f"{self._node_id}:{work_id}:{attempt}"
         turn = 0
-        while not await self._acknowledged(subject, data, message_id):
+        while (trouble := await self._trouble(subject, data, message_id)) is not None:
+            if turn == 0:
+                log.warning("a report is not acknowledged yet", subject=subject, reason=trouble)
             await asyncio.sleep(PAUSES[min(turn, len(PAUSES) - 1)])
             turn += 1
 
-    async def _acknowledged(self, subject: str, data: bytes, message_id: str) -> bool:
-        """Whether the log has it. The message id makes a repetition harmless."""
+    async def _trouble(self, subject: str, data: bytes, message_id: str) -> str | None:
+        """None once the log has it, else why not. The message id makes a repetition harmless."""
         if not self._bus.connected:
-            return False
+            return "NATS is away"
         if len(data) > self._bus.client.max_payload:
             limit = self._bus.client.max_payload
             raise UnreportableError(f"the result has {len(data)} bytes, at most {limit} fit")
@@ -65,9 +67,5 @@ class Reports:
             )
             answer = wire_json.parse_object(reply.data)
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
-            log.warning("a report is not acknowledged yet", subject=subject, reason=type(error).__name__)
-            return False
-        if "error" in answer:
-            log.warning("the work log refused a report", subject=subject, answer=str(answer["error"])[:300])
-            return False
-        return True
+            return type(error).__name__
+        return str(answer["error"])[:300] if "error" in answer else None

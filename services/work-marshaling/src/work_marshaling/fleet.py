@@ -37,14 +37,13 @@ class NodeView:
 
 def view(node: Node, default_slots: int) -> NodeView:
     """The view of a registry's node record."""
-    extra = node.model_extra or {}
-    session = extra.get("session")
+    session = (node.model_extra or {}).get("session")
     return NodeView(
         node_id=node.node_id,
         online=node.is_online,
         draining=node.is_draining,
-        managed=extra.get("managed") is True,
-        fenced=extra.get("fenced") is True,
+        managed=node.managed is True,
+        fenced=node.fenced is True,
         session=session if isinstance(session, str) else None,
         work_types=frozenset(name.lower() for name in node.work_types)
         if node.work_types is not None

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
 
 from compute_common.bus import Bus
 from compute_common.jetstream import ensure_stream
@@ -200,9 +201,13 @@ class LogReader:
                 continue
 
     async def _stalled(self) -> bool:
-        """Whether the stream has more than was read, and nothing came for a while."""
+        """Whether the stream is gone or has more than was read, and nothing came for a while."""
         if time.monotonic() - self._progress_at < STALL_SECONDS or self._lock.locked():
             return False
-        state = (await self._bus.jetstream(2.0).stream_info(str(self._stream.name))).state
+        try:
+            info = await self._bus.jetstream(2.0).stream_info(str(self._stream.name))
+        except NotFoundError:
+            return True
         quiet = time.monotonic() - self._progress_at >= STALL_SECONDS
-        return quiet and (state.last_seq != self.position or not self.caught_up)
+        behind = info.state.last_seq != self.position or info.created != self._created
+        return quiet and (behind or not self.caught_up)
