@@ -181,3 +181,10 @@ async def test_nats_away_and_back(nats_server: NatsServer, tmp_path: Path) -> No
         await until(health, lambda status: status == "healthy", 15)
         body = {"model_name": SMOLLM, "auto_start": False}
         assert (await client.post("/api/v1/vllm/deploy", json=body)).status_code == 202
+
+
+async def test_a_node_without_an_orchestrator_is_unknown(nats_server: NatsServer, tmp_path: Path) -> None:
+    async with serving(orchestrator(nats_server, tmp_path)) as client:
+        answer = await client.post("/api/v1/vllm/deploy", json={"model_name": SMOLLM, "node_id": "nobody"})
+        assert answer.status_code == 404
+        assert answer.json()["type"] == "urn:compute:error:unknown-node"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import httpx
+import nats.errors
 import structlog
 from fastapi import APIRouter
 from prometheus_client.core import GaugeMetricFamily
@@ -84,6 +85,11 @@ class VllmOrchestrator(Service):
 
     async def start(self) -> None:
         await bus_handlers.serve(self)
+        if (
+            self.bus.connected
+        ):  # ready means that a request finds us: subscriptions sit in a buffer until sent
+            with suppress(nats.errors.Error, TimeoutError):
+                await self.bus.flush()
         self.bus.on_connect(self._on_connect)
         self._repeating = asyncio.create_task(self._repeat(), name="instance events")
 

@@ -156,7 +156,14 @@ class Desk:
         """Let the host's own orchestrator do it."""
         subject = subjects.vllm_subject("start", node_id or "")
         body = request.model_dump(mode="json", exclude_none=True) | {"node_id": node_id}
-        return DeployAnswer.model_validate(await self._bus.request(subject, body, FORWARD_SECONDS))
+        try:
+            answer = await self._bus.request(subject, body, FORWARD_SECONDS)
+        except Problem as problem:
+            if problem.cause != "no-responder":
+                raise
+            detail = f"no orchestrator answers on node '{node_id}'; is that host up, and is the id right?"
+            raise not_found("unknown-node", detail) from problem
+        return DeployAnswer.model_validate(answer)
 
     # --- start, stop, remove
 
@@ -226,21 +233,26 @@ class Desk:
     async def adopt(self) -> None:
         """After a start: take over engines that run, start those that should, end those nobody knows."""
         for record in self._table.own():
-            if record.instance_name in self._runners or record.attached:
-                continue
-            file = self._tools.files.read(record.instance_name)
-            process = file.process if file else record.process
-            running = process if process is not None and engines.alive(process) else None
-            if record.desired == "ready":
-                await self._resume(record, running)
-            elif running is not None or record.status is InstanceStatus.STOPPING:
-                await self._end(record)
+            async with self._lock(record.instance_name):  # a client may be deploying it already
+                await self._adopt(record.instance_name)
         known = {record.instance_name for record in self._table.own()}
         for orphan in self._tools.files.all():
             if orphan.instance_name not in known:
                 log.warning("an engine without a record is ended", instance=orphan.instance_name)
                 await engines.end(orphan.process, self._tools.settings.engine_stop_seconds)
                 self._tools.files.remove(orphan.instance_name)
+
+    async def _adopt(self, name: str) -> None:
+        record = self._table.get(name)
+        if record is None or record.attached or name in self._runners:
+            return
+        file = self._tools.files.read(name)
+        process = file.process if file else record.process
+        running = process if process is not None and engines.alive(process) else None
+        if record.desired == "ready":
+            await self._resume(record, running)
+        elif running is not None or record.status is InstanceStatus.STOPPING:
+            await self._end(record)
 
     async def _resume(self, record: Record, running: engines.EngineProcess | None) -> None:
         if running is not None:
@@ -255,7 +267,13 @@ class Desk:
         record.status = InstanceStatus.STARTING
         record.ready_at = None
         if record.engine is EngineKind.LLAMA_CPP and shutil.which(record.command[0]) is None:
-            record.command = [str((await self._llama.ready()).path), *record.command[1:]]
+            try:
+                record.command = [str((await self._llama.ready()).path), *record.command[1:]]
+            except Problem as problem:  # one instance without its binary must not keep the others down
+                record.status, record.last_error = InstanceStatus.FAILED, problem.detail
+                record.desired = "stopped"
+                await self._announcer.changed(record)
+                return
         self._supervise(Runner(record, self._tools))
 
     async def leave(self) -> None:
