@@ -290,7 +290,7 @@ class Bus:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel until it ends: Python 3.11's `wait_for`, on which a connect waits, may swallow one cancellation."""
+    """Cancel until it ends: Python 3.11's `wait_for`, inside connect, may swallow one cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)
