@@ -225,3 +225,29 @@ async def test_over_nats(nats_server: NatsServer, tmp_path: Path, bus: Bus) -> N
             await gone(pid)
             await asyncio.sleep(0)
             assert (await client.get(f"{INSTANCES}/smol")).status_code == 404
+
+
+async def test_adopting_while_a_client_deploys_starts_one_engine(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    service = orchestrator(nats_server, home)
+
+    async def adopt_again_and_again(deployed: asyncio.Task[httpx.Response]) -> None:
+        while not deployed.done():
+            await service.desk.adopt()
+            await asyncio.sleep(0)
+
+    async with ledger(nats_server, home), serving(service) as client:
+        deployed = asyncio.create_task(client.post("/api/v1/vllm/deploy", json=DEPLOY))
+        await adopt_again_and_again(deployed)
+        await until_status(client, "smol", "ready")
+        ports = {str(port) for port in service.settings.port_range}
+        engines = [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if "--alias" in (words := process.info["cmdline"] or []) and ports & set(words)
+        ]
+        assert engines == [engine_file(home)["pid"]]
+        await client.delete(f"{INSTANCES}/smol")
+        await gone(engines[0])
