@@ -39,7 +39,7 @@ class Queue(RuleBasedStateMachine):
     def assign(self, name: str, node: str, fenced: bool, data: strategies.DataObject) -> None:
         item = self.log.state.items.get(name)
         attempt = data.draw(ATTEMPTS) if item is None else item.attempt + data.draw(strategies.integers(0, 2))
-        before = copy.copy(item)
+        before = copy.copy(self.log.state.items[name])
         if self.log.assign(name, node, attempt, fenced=fenced, epoch=9).event == "assigned":
             assert (before.status, before.attempt) == (WorkStatus.PENDING, attempt - 1)
 
