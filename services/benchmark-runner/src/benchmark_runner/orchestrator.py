@@ -1,0 +1,116 @@
+"""The vLLM orchestrator and its instances, over NATS."""
+
+import asyncio
+import contextlib
+import time
+
+import structlog
+from nats.errors import Error as NatsError
+from nats.js.errors import NoKeysError
+from pydantic import ValidationError
+
+from compute_common import jetstream, subjects
+from compute_common.bus import Bus
+from compute_common.enums import InstanceStatus
+from compute_common.ids import new_id
+from compute_common.problems import Problem, unavailable
+from compute_common.schemas.benchmark import BenchmarkRequest
+from compute_common.schemas.vllm import Instance
+
+log = structlog.get_logger("orchestrator")
+
+ANSWER_SECONDS = 15.0
+POLL_SECONDS = 0.5
+STOP_ATTEMPTS = 5
+
+
+class RunFailedError(Exception):
+    """The run cannot go on; the message is the reason its record shows."""
+
+
+class Orchestrator:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def instances(self) -> list[Instance]:
+        """Every instance of the cluster; 503 while NATS is away."""
+        js = self._bus.jetstream()
+        found = []
+        try:
+            bucket = await jetstream.ensure_bucket(js, jetstream.INSTANCES_BUCKET)
+            for key in await bucket.keys():
+                with contextlib.suppress(ValidationError):
+                    found.append(Instance.model_validate_json((await bucket.get(key)).value or b""))
+        except NoKeysError:
+            return []
+        except (NatsError, TimeoutError) as error:
+            raise unavailable("nats", "the instances could not be read from NATS; try again") from error
+        return found
+
+    async def check(self, request: BenchmarkRequest) -> None:
+        """Ask for a plan only: raises the orchestrator's own refusal when the model cannot run."""
+        plan = await self._bus.request(
+            subjects.VLLM_REQUEST,
+            self._deployment(request, new_id("bench")) | {"dry_run": True},
+            ANSWER_SECONDS,
+        )
+        if plan.get("fits") is False:
+            raise Problem(
+                409, "no-fit", str(plan.get("explanation", "the model does not fit anywhere"))[:2000]
+            )
+
+    async def start(self, request: BenchmarkRequest, benchmark_id: str) -> str:
+        """Ask for a temporary instance; its name. RunFailedError with the orchestrator's reason."""
+        try:
+            answer = await self._bus.request(
+                subjects.VLLM_REQUEST, self._deployment(request, benchmark_id), ANSWER_SECONDS
+            )
+        except Problem as problem:
+            raise RunFailedError(f"the model could not be deployed: {problem.detail}") from problem
+        return str(answer.get("instance_name", benchmark_id))
+
+    async def wait_ready(self, name: str, seconds: float) -> Instance:
+        """The instance once it is ready; RunFailedError when it fails, ends or takes too long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Problem):
+                found = next((i for i in await self.instances() if i.instance_name == name), None)
+                if found is not None and found.status is InstanceStatus.READY:
+                    return found
+                if found is not None and found.status in (InstanceStatus.FAILED, InstanceStatus.STOPPED):
+                    raise RunFailedError(
+                        f"the instance did not start: {found.last_error or found.status.value}"
+                    )
+            await asyncio.sleep(POLL_SECONDS)
+        raise RunFailedError(f"the instance was not ready within {seconds:g} s")
+
+    async def stop(self, name: str) -> None:
+        """Stop a temporary instance wherever it runs; tried again for a while, never raises."""
+        for attempt in range(STOP_ATTEMPTS):
+            try:
+                found = next((i for i in await self.instances() if i.instance_name == name), None)
+                if found is None or found.status is InstanceStatus.STOPPED:
+                    return
+                for node_id in sorted({p.node_id for p in found.placement} or {found.node_id or ""}):
+                    subject = subjects.vllm_subject("stop", node_id)
+                    await self._bus.request(subject, {"instance_name": name}, ANSWER_SECONDS)
+            except (Problem, ValueError) as problem:
+                log.warning("temporary instance not stopped yet", instance=name, reason=str(problem))
+                await asyncio.sleep(min(2**attempt * 0.25, 2))
+            else:
+                return
+
+    def _deployment(self, request: BenchmarkRequest, benchmark_id: str) -> dict[str, object]:
+        longest = max(request.context_lengths) + request.output_tokens
+        asked = {
+            "model_name": request.model_name,
+            "model_path": request.model_path,
+            "instance_name": benchmark_id,
+            "owner": f"benchmark:{benchmark_id}",
+            "engine": request.engine,
+            "max_model_len": longest + 16,
+            "max_num_seqs": max(request.batch_sizes),
+            "tensor_parallel_size": request.tensor_parallel_size,
+            "pipeline_parallel_size": request.pipeline_parallel_size,
+        }
+        return {key: value for key, value in asked.items() if value is not None}

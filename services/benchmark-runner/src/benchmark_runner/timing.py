@@ -1,0 +1,47 @@
+"""What one request took, and the words for it. Times are seconds of one monotonic clock.
+
+TTFT = first non-empty chunk − send. ITL = the raw gaps between chunks. E2E = last non-empty chunk − send.
+TPOT = (E2E − TTFT) / (output tokens − 1). Tokens come from the server's `usage`, never from counting chunks.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTiming:
+    """`due`: when it should have been sent; `chunks`: arrival of each chunk that carried text."""
+
+    due: float
+    sent: float
+    ended: float
+    chunks: tuple[float, ...] = ()
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None and bool(self.chunks)
+
+    @property
+    def lateness(self) -> float:
+        return max(0.0, self.sent - self.due)
+
+    @property
+    def ttft(self) -> float:
+        return self.chunks[0] - self.sent
+
+    @property
+    def e2e(self) -> float:
+        return self.chunks[-1] - self.sent
+
+    @property
+    def gaps(self) -> list[float]:
+        return [after - before for before, after in zip(self.chunks, self.chunks[1:], strict=False)]
+
+    @property
+    def tpot(self) -> float | None:
+        """None for a single token, or where the server did not say how many there were."""
+        if self.output_tokens is None or self.output_tokens < 2:
+            return None
+        return (self.e2e - self.ttft) / (self.output_tokens - 1)
