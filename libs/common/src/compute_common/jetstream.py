@@ -33,8 +33,8 @@ def work_stream(replicas: int = 1) -> StreamConfig:
     """The work log.
 
     Never `compute.>`: a stream that captures a request subject answers it first.
-    No size limit of its own: the server refuses `discard: new` beside schedules, and `discard: old` would drop
-    live work; at the server's `max_file_store` a publish is refused and nothing is dropped.
+    No size limit of its own: the server refuses `discard: new` beside schedules, and `discard: old` would
+    drop live work; at the server's `max_file_store` a publish is refused and nothing is dropped.
     """
     return StreamConfig(
         name=WORK_STREAM,

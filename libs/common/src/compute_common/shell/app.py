@@ -27,6 +27,8 @@ def create_app(service: Service) -> FastAPI:
         service.bus.start()
         await service.bus.wait_connected(settings.nats_wait_seconds)
         await service.start()
+        if service.bus.connected:
+            await service.bus.flush()  # ready means that NATS has the subscriptions, too
         service.ready = True
         log.info("started", service_version=service.version, node_id=service.node_id)
         try:
