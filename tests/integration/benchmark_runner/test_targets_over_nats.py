@@ -143,3 +143,30 @@ async def test_a_temporary_instance_is_stopped_whatever_happens(
         assert await asyncio.wait_for(stopped.get(), 10) == asked[1]["instance_name"]
         assert asked[0]["dry_run"] is True
         assert asked[1]["owner"] == f"benchmark:{run['benchmark_id']}"
+
+
+async def test_a_temporary_instance_left_by_a_crash_is_stopped_at_the_next_start(
+    tmp_path: Path, nats_server: NatsServer, bus: Bus
+) -> None:
+    stopped: asyncio.Queue[str] = asyncio.Queue()
+
+    async def stop(body: dict[str, Any]) -> object:
+        stopped.put_nowait(body["instance_name"])
+        return {}
+
+    await bus.serve(subjects.vllm_subject("stop", "host-a"), stop)
+    await bus.flush()
+    left = {
+        "benchmark_id": "bench-left",
+        "status": "running",
+        "model_name": "m",
+        "progress": {"cells_done": 0, "cells_total": 1},
+        "environment": {"temporary_instance": "bench-left"},
+        "created_at": "2026-11-01T00:00:00Z",
+    }
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "bench-left.json").write_text(json.dumps(left))
+    await put_instance(bus, "bench-left", Script())
+    async with serving(runner(tmp_path, nats_server.url)) as client:
+        assert await asyncio.wait_for(stopped.get(), 10) == "bench-left"
+        assert (await ended(client, "bench-left"))["status"] == "failed"

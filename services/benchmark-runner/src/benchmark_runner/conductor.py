@@ -23,6 +23,7 @@ from compute_common.times import utc_now
 
 log = structlog.get_logger("benchmark")
 TEMPORARY = "temporary_instance"
+STOP_SECONDS = 2.0
 INTERRUPTED = "the runner was restarted while this run was under way; finished cells are kept"
 Finished = Callable[[Benchmark], Awaitable[None]]
 
@@ -138,7 +139,7 @@ class Conductor:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             task.cancel()
-            await asyncio.wait([task], timeout=10)
+            await asyncio.wait([task], timeout=STOP_SECONDS)
             raise
         finally:
             self._current = None
@@ -213,7 +214,8 @@ class Conductor:
             return []  # an endpoint on loopback can be measured without the cluster
 
     async def _stop_temporary(self, benchmark_id: str, name: str) -> None:
-        await self._orchestrator.stop(name)
+        if not await self._orchestrator.stop(name):
+            return  # tried again at the next start or reconnect
         environment = dict(self.runs[benchmark_id].environment)
         environment.pop(TEMPORARY, None)
         await self._keep(self.runs[benchmark_id].model_copy(update={"environment": environment}))

@@ -84,13 +84,13 @@ class Orchestrator:
             await asyncio.sleep(POLL_SECONDS)
         raise RunFailedError(f"the instance was not ready within {seconds:g} s")
 
-    async def stop(self, name: str) -> None:
-        """Stop a temporary instance wherever it runs; tried again for a while, never raises."""
+    async def stop(self, name: str) -> bool:
+        """Stop a temporary instance wherever it runs; tried for a while. Whether it is gone; never raises."""
         for attempt in range(STOP_ATTEMPTS):
             try:
                 found = next((i for i in await self.instances() if i.instance_name == name), None)
                 if found is None or found.status is InstanceStatus.STOPPED:
-                    return
+                    return True
                 for node_id in sorted({p.node_id for p in found.placement} or {found.node_id or ""}):
                     subject = subjects.vllm_subject("stop", node_id)
                     await self._bus.request(subject, {"instance_name": name}, ANSWER_SECONDS)
@@ -98,7 +98,8 @@ class Orchestrator:
                 log.warning("temporary instance not stopped yet", instance=name, reason=str(problem))
                 await asyncio.sleep(min(2**attempt * 0.25, 2))
             else:
-                return
+                return True
+        return False
 
     def _deployment(self, request: BenchmarkRequest, benchmark_id: str) -> dict[str, object]:
         longest = max(request.context_lengths) + request.output_tokens
