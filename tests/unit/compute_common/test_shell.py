@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 from fastapi import APIRouter
+from pydantic import ValidationError
 
 from compute_common.bus_auth import NatsSettings
 from compute_common.problems import conflict
@@ -138,3 +139,18 @@ def test_credentials_never_show() -> None:
     assert nats.userinfo() == ("ann", "s3cret")
     assert "s3cret" not in repr(nats)
     assert "s3cret" not in nats.safe_url
+
+
+def test_an_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose passes what is unset as an empty string."""
+    monkeypatch.setenv("NATS_URL", "")
+    monkeypatch.setenv("COMPUTE_API_KEY", "")
+    found = ServiceSettings()
+    assert found.server_list == ["nats://127.0.0.1:4222"]
+    assert found.compute_api_key is None
+
+
+@pytest.mark.parametrize("url", ["", " , "])
+def test_a_nats_url_names_a_server(url: str) -> None:
+    with pytest.raises(ValidationError, match="must name a server"):
+        NatsSettings.model_validate({"NATS_URL": url})

@@ -3,14 +3,16 @@
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class NatsSettings(BaseSettings):
     """`NATS_URL` (several separated by commas), and user, password or a credentials file."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        extra="ignore", populate_by_name=True, protected_namespaces=(), env_ignore_empty=True
+    )
 
     nats_url: SecretStr = Field(SecretStr("nats://127.0.0.1:4222"), validation_alias=AliasChoices("NATS_URL"))
     nats_user: str | None = Field(None, validation_alias=AliasChoices("NATS_USER"))
@@ -18,6 +20,13 @@ class NatsSettings(BaseSettings):
     nats_creds: str | None = Field(
         None, validation_alias=AliasChoices("NATS_CREDS"), description="A .creds file"
     )
+
+    @field_validator("nats_url")
+    @classmethod
+    def _names_a_server(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().strip(" ,"):
+            raise ValueError("must name a server, such as nats://127.0.0.1:4222")
+        return value
 
     @property
     def server_list(self) -> list[str]:
