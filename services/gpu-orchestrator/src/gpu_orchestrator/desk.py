@@ -107,7 +107,7 @@ class ReservationDesk:
             raise invalid("send exactly one of pid and container_id")
         await self._require_living(reservation_id)
         if request.pid is not None:
-            holder = await asyncio.to_thread(processes.holder_of_pid, request.pid)
+            holder = await asyncio.to_thread(processes.holder_of_pid, request.pid, request.start_time)
         else:
             holder = await asyncio.to_thread(processes.holder_of_container, str(request.container_id))
         entry = self.ledger.bind(reservation_id, holder)

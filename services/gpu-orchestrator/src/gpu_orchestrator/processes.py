@@ -12,6 +12,7 @@ from gpu_orchestrator.sessions import Process, members
 PROC = Path("/proc")
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 _KIB_PER_MIB = 1024
+START_TOLERANCE_SECONDS = 1.5
 
 
 def boot_id(proc: Path = PROC) -> str:
@@ -60,10 +61,10 @@ def unreclaimable_mb(pid: int, proc: Path = PROC) -> int:
     return kib // _KIB_PER_MIB
 
 
-def holder_of_pid(pid: int, proc: Path = PROC) -> Holder:
-    """The holder that a pid names; 409 when no such process can be seen."""
+def holder_of_pid(pid: int, start_time: float | None = None, proc: Path = PROC) -> Holder:
+    """The holder that a pid names; 409 when no such process, started then, can be seen."""
     process = _process(proc / str(pid), pid, with_containers=False)
-    if process is None:
+    if process is None or not _started_at(process, start_time, proc):
         raise conflict(
             "no-such-process",
             f"no living process {pid} can be seen from here (another container has other pids): "
@@ -71,6 +72,15 @@ def holder_of_pid(pid: int, proc: Path = PROC) -> Holder:
         )
     session = process.session if process.session == pid else None
     return Holder(boot_id(proc), pid=pid, start_ticks=process.start_ticks, session_id=session)
+
+
+def _started_at(process: Process, start_time: float | None, proc: Path) -> bool:
+    """Whether it started at that time, to the second (the kernel counts ticks since boot)."""
+    if start_time is None:
+        return True
+    boot = next(line for line in (proc / "stat").read_text().splitlines() if line.startswith("btime "))
+    started = int(boot.split()[1]) + process.start_ticks / os.sysconf("SC_CLK_TCK")
+    return abs(started - start_time) <= START_TOLERANCE_SECONDS
 
 
 def holder_of_container(container_id: str, proc: Path = PROC) -> Holder:

@@ -39,6 +39,9 @@ class BindRequest(Wire):
     """What the memory belongs to: a process (with its session) or a container."""
 
     pid: Annotated[int, Field(gt=0, le=1 << 22)] | None = None
+    start_time: Annotated[float, Field(gt=0, le=1e11)] | None = Field(
+        None, description="When the process started, seconds since 1970: a stranger with its pid is refused"
+    )
     container_id: Identifier | None = None
 
 

@@ -36,9 +36,13 @@ class LedgerClient:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def bind(self, reservation_id: str, pid: int) -> None:
+    async def bind(self, reservation_id: str, pid: int, start_time: float) -> None:
         """Bind to a process and its session; Problem when the reservation is gone."""
-        await self._ask("bind", {"reservation_id": reservation_id, "pid": pid})
+        await self._ask("bind", {"reservation_id": reservation_id, "pid": pid, "start_time": start_time})
+
+    async def renew(self, reservation_id: str) -> None:
+        """Another LEASE_SECONDS for a reservation that is not bound."""
+        await self._ask("renew", {"reservation_id": reservation_id, "timeout_seconds": LEASE_SECONDS})
 
     async def release(self, reservation_id: str) -> None:
         """Release; a ledger that is away frees it by itself once nothing of it lives."""

@@ -34,6 +34,7 @@ CRASH_WINDOW_SECONDS = 600
 FIRST_TRIES = 2  # an engine that was never ready is tried this often
 BACKOFF_SECONDS = (0.5, 1, 2, 4, 8)
 LEDGER_PATIENCE_SECONDS = 30
+RENEW_SECONDS = LEASE_SECONDS / 4
 LOG_LINES = 12
 
 
@@ -59,6 +60,7 @@ class Runner:
         self._crashes: deque[float] = deque()
         self._was_ready = adopted is not None
         self._task: asyncio.Task[None] | None = None
+        self._renew_at: float | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"engine {self.record.instance_name}")
@@ -158,16 +160,29 @@ class Runner:
         if self.record.reservation_id is None:
             return
         try:
-            await self._tools.ledger.bind(self.record.reservation_id, process.pid)
+            await self._tools.ledger.bind(self.record.reservation_id, process.pid, process.start_time)
         except Problem as problem:
             if not engines.alive(process):
                 return  # the exit is the news, not the bind
-            if problem.status not in (404, 409):
-                log.warning("not bound", instance=self.record.instance_name, cause=problem.cause)
+            if problem.cause == "no-such-process" or problem.status not in (404, 409):
+                # The ledger may live in a container of its own and see other pids: renew instead of binding.
+                log.warning("not bound, renewing", instance=self.record.instance_name, cause=problem.cause)
+                self._renew_at = time.monotonic() + RENEW_SECONDS
                 return
             self.record.epoch += 1  # an expired promise: ask anew
             await self.reserve()
-            await self._tools.ledger.bind(self.record.reservation_id, process.pid)
+            await self._tools.ledger.bind(self.record.reservation_id, process.pid, process.start_time)
+
+    async def _keep_promise(self) -> None:
+        """Renew a reservation that could not be bound."""
+        reservation = self.record.reservation_id
+        if self._renew_at is None or reservation is None or time.monotonic() < self._renew_at:
+            return
+        self._renew_at = time.monotonic() + RENEW_SECONDS
+        try:
+            await self._tools.ledger.renew(reservation)
+        except Problem as problem:
+            log.warning("not renewed", instance=self.record.instance_name, cause=problem.cause)
 
     async def _until_ready(self, process: EngineProcess) -> str | None:
         """None once it is healthy and completed a token; else why it will not be."""
@@ -187,6 +202,7 @@ class Runner:
                     return refusal
             else:
                 record.progress = self._loading(process)
+            await self._keep_promise()
             await asyncio.sleep(POLL_SECONDS)
         return f"the engine was not ready within {self._tools.settings.engine_start_seconds:g} s"
 
@@ -215,6 +231,7 @@ class Runner:
         misses = 0
         looked = time.monotonic()
         while engines.alive(process):
+            await self._keep_promise()
             await asyncio.sleep(POLL_SECONDS)
             if time.monotonic() - looked < HEALTH_EVERY_SECONDS:
                 continue
@@ -275,6 +292,7 @@ class Runner:
         self._tools.files.remove(record.instance_name)
         if record.reservation_id is not None:
             await self._tools.ledger.release(record.reservation_id)
+        self._renew_at = None
         record.reservation_id = record.pid = record.start_time = None
 
     async def _phase(self, phase: str, percent: float | None) -> None:
