@@ -58,6 +58,7 @@ async def test_it_joins_by_itself_and_leaves_at_once(nats_server: NatsServer, bu
         assert node["work_types"] == ["embedding", "inference"]
         assert (node["slots"], node["managed"], node["fenced"]) == (4, True, True)
         assert node["heartbeat_seconds"] == 5
+        assert node["session"].startswith("run-")
         assert node["cpu"]["threads"] >= 1
         assert node["memory"]["total_mb"] > 0
         started = time.monotonic()

@@ -1,6 +1,7 @@
 """The service as a real process: kill -9 between submit and completion, NATS killed under load, replay."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -156,3 +157,23 @@ async def test_a_stream_made_anew_is_read_from_its_beginning(nats_server: NatsSe
         await waiting.until(forgotten, 15)
         await waiting.until(lambda: service.is_ready() and service.dispatcher.leading)
         assert (await submit(client)).startswith("w-")
+
+
+async def test_changes_are_streamed_to_those_who_watch(process: Process) -> None:
+    async with client_of(process) as client, client.stream("GET", "/api/v1/work/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = response.aiter_lines()
+        assert await anext(lines) == ": work events"
+        work_id = await submit(client)
+        await client.delete(f"/api/v1/work/{work_id}")
+        seen = []
+        async with asyncio.timeout(5):
+            async for line in lines:
+                if line.startswith("data:"):
+                    seen.append(json.loads(line[5:]))
+                if len(seen) == 2:
+                    break
+    assert [(event["event"], event["work_id"]) for event in seen] == [
+        ("submitted", work_id),
+        ("cancelled", work_id),
+    ]
