@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from work_marshaling.service import WorkMarshaling
 
 APPLY_SECONDS = 5.0
+LOOK_UP_SECONDS = 1.0
 
 
 class Intake:
@@ -46,7 +47,7 @@ class Intake:
     async def cancel(self, work_id: str, reason: str = "cancelled on request") -> CancelAnswer:
         """Cancel unless it has ended; the fold decides a race. 404 for an unknown item."""
         self._require_ready()
-        item = self.find(work_id)
+        item = await self.look_up(work_id)
         if not item.status.final:
             body = {"work_id": work_id, "attempt": item.attempt, "reason": reason, "v": 1}
             if item.holder:
@@ -61,7 +62,7 @@ class Intake:
     async def run_again(self, work_id: str) -> SubmitAnswer:
         """A new item with the body of an ended one, and `metadata.retry_of`."""
         self._require_ready()
-        item = self.find(work_id)
+        item = await self.look_up(work_id)
         if not item.status.final:
             raise conflict("still-active", f"{work_id} has not ended; cancel it first")
         body = await self._service.bodies.read(item.seq)
@@ -85,6 +86,12 @@ class Intake:
         )
         await self._applied(seq)
         return True
+
+    async def look_up(self, work_id: str) -> Item:
+        """The item, also when its submission is in the log but was not read yet; 404 otherwise."""
+        if work_id not in self._service.state.items:
+            await self._service.log.up_to_date(LOOK_UP_SECONDS)
+        return self.find(work_id)
 
     def find(self, work_id: str) -> Item:
         item = self._service.state.items.get(work_id)

@@ -83,6 +83,12 @@ class LogReader:
             return False
         return True
 
+    async def up_to_date(self, timeout_seconds: float) -> None:
+        """Return once all that is in the log by now is applied, or when the time is over."""
+        with contextlib.suppress(*FAILURES):
+            info = await self._bus.jetstream(timeout_seconds).stream_info(str(self._stream.name))
+            await self.reached(info.state.last_seq, timeout_seconds)
+
     # --- receiving
 
     async def _receive(self, generation: int, msg: Msg) -> None:

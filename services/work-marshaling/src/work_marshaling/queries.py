@@ -42,7 +42,7 @@ class Queries:
 
     async def one(self, work_id: str, wait_seconds: float = 0.0) -> WorkItem:
         """The whole item; with `wait_seconds` as soon as it has ended, at the latest then."""
-        item = self._service.intake.find(work_id)
+        item = await self._service.intake.look_up(work_id)
         if wait_seconds > 0 and not item.status.final:
             await self._service.feed.final(work_id, wait_seconds)
             item = self._service.intake.find(work_id)
