@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: run up down test check bench test-deps lock format clean
+.PHONY: run up down test check bench test-deps lock env format clean
 run: .venv/.run-ready
 	@.venv/bin/compute run
 
@@ -30,6 +30,9 @@ format: .venv/.dev-ready
 
 lock: .venv/bin/uv
 	@scripts/lock.sh
+
+env: .venv/.run-ready
+	@$(PY) scripts/env_example.py > env.shared.example
 
 clean:
 	rm -rf .venv .compute

@@ -14,9 +14,17 @@ class NatsSettings(BaseSettings):
         extra="ignore", populate_by_name=True, protected_namespaces=(), env_ignore_empty=True
     )
 
-    nats_url: SecretStr = Field(SecretStr("nats://127.0.0.1:4222"), validation_alias=AliasChoices("NATS_URL"))
-    nats_user: str | None = Field(None, validation_alias=AliasChoices("NATS_USER"))
-    nats_password: SecretStr | None = Field(None, validation_alias=AliasChoices("NATS_PASSWORD"))
+    nats_url: SecretStr = Field(
+        SecretStr("nats://127.0.0.1:4222"),
+        validation_alias=AliasChoices("NATS_URL"),
+        description="One or more servers, separated by commas",
+    )
+    nats_user: str | None = Field(
+        None, validation_alias=AliasChoices("NATS_USER"), description="Login, where the server wants one"
+    )
+    nats_password: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("NATS_PASSWORD"), description="Its password; never logged"
+    )
     nats_creds: str | None = Field(
         None, validation_alias=AliasChoices("NATS_CREDS"), description="A .creds file"
     )

@@ -21,9 +21,17 @@ class CommonSettings(NatsSettings):
     """What every program of the suite reads."""
 
     node_id: str = Field("", validation_alias=env("NODE_ID"), description="This host's name in the cluster")
-    compute_home: Path = Field(Path(".compute"), validation_alias=env("COMPUTE_HOME"))
-    compute_api_key: SecretStr | None = Field(None, validation_alias=env("COMPUTE_API_KEY"))
-    log_level: str = Field("INFO", validation_alias=env("LOG_LEVEL"))
+    compute_home: Path = Field(
+        Path(".compute"), validation_alias=env("COMPUTE_HOME"), description="Where all state lives"
+    )
+    compute_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=env("COMPUTE_API_KEY"),
+        description="When set, REST wants it as a bearer token or X-API-Key",
+    )
+    log_level: str = Field(
+        "INFO", validation_alias=env("LOG_LEVEL"), description="DEBUG, INFO, WARNING or ERROR"
+    )
     nats_wait_seconds: float = Field(
         5.0,
         validation_alias=env("NATS_WAIT_SECONDS"),

@@ -14,7 +14,13 @@ class NodeSettings(CommonSettings):
         validation_alias=env("COMPUTE_NODE_ANNOUNCE"),
         description="Announce this host and keep it alive: for a host without a resource detector",
     )
-    node_heartbeat_seconds: float = Field(5.0, gt=0, le=3600, validation_alias=env("NODE_HEARTBEAT_SECONDS"))
+    node_heartbeat_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        validation_alias=env("NODE_HEARTBEAT_SECONDS"),
+        description="How often this node says that it is alive",
+    )
     compute_node_grace_seconds: float = Field(
         2.0,
         ge=0,

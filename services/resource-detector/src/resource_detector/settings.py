@@ -23,8 +23,12 @@ class Settings(ServiceSettings):
         validation_alias=env("DETECT_SECONDS"),
         description="How often the hardware is looked at again; a change is announced at once",
     )
-    proc_root: Path = Field(Path("/proc"), validation_alias=env("COMPUTE_PROC_ROOT"))
-    sys_root: Path = Field(Path("/sys"), validation_alias=env("COMPUTE_SYS_ROOT"))
+    proc_root: Path = Field(
+        Path("/proc"), validation_alias=env("COMPUTE_PROC_ROOT"), description="Where /proc is mounted"
+    )
+    sys_root: Path = Field(
+        Path("/sys"), validation_alias=env("COMPUTE_SYS_ROOT"), description="Where /sys is mounted"
+    )
     node_hostname: str = Field(
         "", validation_alias=env("NODE_HOSTNAME"), description="Announced instead of the host name"
     )

@@ -16,18 +16,30 @@ class Settings(ServiceSettings):
         validation_alias=env("VLLM_MODEL_PATH"),
         description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
     )
-    vllm_docker_image: str = Field("vllm/vllm-openai:v0.32.0", validation_alias=env("VLLM_DOCKER_IMAGE"))
-    llama_server_bin: Path | None = Field(None, validation_alias=env("LLAMA_SERVER_BIN"))
+    vllm_docker_image: str = Field(
+        "vllm/vllm-openai:v0.32.0",
+        validation_alias=env("VLLM_DOCKER_IMAGE"),
+        description="The image in generated compose files for vLLM",
+    )
+    llama_server_bin: Path | None = Field(
+        None,
+        validation_alias=env("LLAMA_SERVER_BIN"),
+        description="A llama-server of yours, before PATH and the wheel",
+    )
     llama_docker_image: str = Field(
         "ghcr.io/ggml-org/llama.cpp:server",
         validation_alias=env("LLAMA_DOCKER_IMAGE"),
         description="The image in generated compose files for llama_cpp",
     )
-    engine_bind: str = Field("127.0.0.1", validation_alias=env("ENGINE_BIND"))
+    engine_bind: str = Field(
+        "127.0.0.1", validation_alias=env("ENGINE_BIND"), description="Address engines listen on"
+    )
     engine_advertise_host: str = Field(
         "", validation_alias=env("ENGINE_ADVERTISE_HOST"), description="Empty = ENGINE_BIND"
     )
-    engine_ports: str = Field("18000-18099", validation_alias=env("ENGINE_PORTS"))
+    engine_ports: str = Field(
+        "18000-18099", validation_alias=env("ENGINE_PORTS"), description="Ports engines may take"
+    )
     engine_start_seconds: float = Field(
         600,
         gt=0,
@@ -48,7 +60,9 @@ class Settings(ServiceSettings):
         validation_alias=env("ENGINE_ATTACH_HOSTS"),
         description="Hosts beside loopback that POST /attach may name, separated by commas",
     )
-    hf_token: SecretStr | None = Field(None, validation_alias=env("HF_TOKEN"))
+    hf_token: SecretStr | None = Field(
+        None, validation_alias=env("HF_TOKEN"), description="Handed to vLLM for gated models; never logged"
+    )
     instance_repeat_seconds: float = Field(
         15, gt=0, validation_alias=env("INSTANCE_REPEAT_SECONDS"), description="How often events are repeated"
     )

@@ -10,11 +10,40 @@ from work_marshaling.state import Limits
 
 
 class Settings(ServiceSettings):
-    work_retry_max: int = Field(3, ge=0, le=100, validation_alias=env("WORK_RETRY_MAX"))
-    work_retry_delay: float = Field(5.0, ge=0, le=3600, validation_alias=env("WORK_RETRY_DELAY"))
-    work_default_slots: int = Field(1, ge=1, le=10_000, validation_alias=env("WORK_DEFAULT_SLOTS"))
-    work_retention_hours: float = Field(24.0, gt=0, le=8760, validation_alias=env("WORK_RETENTION_HOURS"))
-    work_max_final: int = Field(1_000_000, ge=1, validation_alias=env("WORK_MAX_FINAL"))
+    work_retry_max: int = Field(
+        3,
+        ge=0,
+        le=100,
+        validation_alias=env("WORK_RETRY_MAX"),
+        description="Retries of an item that names no max_retries",
+    )
+    work_retry_delay: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        validation_alias=env("WORK_RETRY_DELAY"),
+        description="Seconds before the first retry; doubles, with jitter",
+    )
+    work_default_slots: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        validation_alias=env("WORK_DEFAULT_SLOTS"),
+        description="Items at a time for a node that names no slots",
+    )
+    work_retention_hours: float = Field(
+        24.0,
+        gt=0,
+        le=8760,
+        validation_alias=env("WORK_RETENTION_HOURS"),
+        description="How long ended items stay readable",
+    )
+    work_max_final: int = Field(
+        1_000_000,
+        ge=1,
+        validation_alias=env("WORK_MAX_FINAL"),
+        description="At most so many ended items are kept",
+    )
     work_max_pending: int = Field(
         1_000_000, ge=1, validation_alias=env("WORK_MAX_PENDING"), description="Beyond it a submit is 429"
     )
@@ -30,20 +59,49 @@ class Settings(ServiceSettings):
         validation_alias=env("WORK_AGEING_SECONDS"),
         description="One priority step is worth this much waiting, so that nothing starves",
     )
-    work_blacklist_failures: int = Field(3, ge=1, validation_alias=env("WORK_BLACKLIST_FAILURES"))
-    work_blacklist_window_seconds: float = Field(
-        300.0, gt=0, validation_alias=env("WORK_BLACKLIST_WINDOW_SECONDS")
+    work_blacklist_failures: int = Field(
+        3,
+        ge=1,
+        validation_alias=env("WORK_BLACKLIST_FAILURES"),
+        description="Failures within the window that set a node aside",
     )
-    work_blacklist_seconds: float = Field(60.0, gt=0, validation_alias=env("WORK_BLACKLIST_SECONDS"))
+    work_blacklist_window_seconds: float = Field(
+        300.0,
+        gt=0,
+        validation_alias=env("WORK_BLACKLIST_WINDOW_SECONDS"),
+        description="The window of those failures",
+    )
+    work_blacklist_seconds: float = Field(
+        60.0,
+        gt=0,
+        validation_alias=env("WORK_BLACKLIST_SECONDS"),
+        description="First cool-down; doubles each time",
+    )
     work_max_payload_bytes: int = Field(
         (1 << 20) - (32 << 10),
         ge=1024,
         validation_alias=env("WORK_MAX_PAYLOAD_BYTES"),
         description="The server's max_payload less 32 KiB; a larger submission is refused",
     )
-    work_stream_replicas: int = Field(1, ge=1, le=5, validation_alias=env("WORK_STREAM_REPLICAS"))
-    work_purge_seconds: float = Field(30.0, gt=0, validation_alias=env("WORK_PURGE_SECONDS"))
-    work_nodes_refresh_seconds: float = Field(5.0, gt=0, validation_alias=env("WORK_NODES_REFRESH_SECONDS"))
+    work_stream_replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        validation_alias=env("WORK_STREAM_REPLICAS"),
+        description="Copies of the work log in a NATS cluster",
+    )
+    work_purge_seconds: float = Field(
+        30.0,
+        gt=0,
+        validation_alias=env("WORK_PURGE_SECONDS"),
+        description="How often the log is cut behind the oldest kept item",
+    )
+    work_nodes_refresh_seconds: float = Field(
+        5.0,
+        gt=0,
+        validation_alias=env("WORK_NODES_REFRESH_SECONDS"),
+        description="How often the node table is asked for anew",
+    )
 
     def limits(self) -> Limits:
         return Limits(
