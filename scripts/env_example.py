@@ -81,6 +81,10 @@ def _addresses() -> str:
     lines = ["# --- Addresses, for people, the CLI and Compose (services find each other over NATS)"]
     lines += ["# Where published ports listen on this host", "COMPUTE_BIND=127.0.0.1"]
     lines += ["# Host port of NATS", f"NATS_PORT={DEFAULT_NATS_PORT}"]
+    lines += [
+        "# Where the embedded NATS of `compute up` listens (Compose: COMPUTE_BIND)",
+        "NATS_HOST=127.0.0.1",
+    ]
     lines += ["# Host folder with models, mounted read-only as /models", "VLLM_MODEL_HOST_PATH=/models"]
     for spec in SERVICES:
         lines += [f"# {spec.name}: address, and the port published on this host"]

@@ -143,6 +143,37 @@ def test_a_second_machine_joins_with_one_line(suite: RunningSuite, tmp_path: Pat
         assert node.wait(10) == 0
 
 
+def test_a_second_host_serves_models_for_the_cluster(
+    suite: RunningSuite, smollm2: dict[str, Any], tmp_path: Path
+) -> None:
+    """`NATS_URL=… compute up --host-only`: deployed on from the first host, asked through its queue."""
+    assert smollm2["status"] == "ready"
+    host = RunningSuite(
+        tmp_path / "host", NATS_URL=suite.nats_url, NODE_ID="gpu-box.lan", ENGINE_PORTS="18150-18159"
+    )
+    host.start("--host-only")
+    try:
+        body = {"model_name": MODEL, "instance_name": "on-the-box", "node_id": "gpu-box.lan"}
+        wait_for(lambda: (_node(suite, "gpu-box.lan") or {}).get("work_types"))
+        plan = suite.post("vllm-orchestrator", "/api/v1/vllm/deploy", body)
+        assert plan["placement"][0]["node_id"] == "gpu-box.lan"
+        wait_ready(suite, "on-the-box")
+        work = {
+            "work_type": "inference",
+            "model_name": "on-the-box",
+            "payload": {"prompt": "Hi", "max_tokens": 2},
+        }
+        work_id = suite.post("work-marshaling", "/api/v1/work/submit", work)["work_id"]
+        item = suite.get("work-marshaling", f"/api/v1/work/{work_id}", params={"wait": 30})
+        assert (item["status"], item["assigned_node"]) == ("completed", "gpu-box.lan"), item
+        stopped = suite.request("DELETE", "vllm-orchestrator", "/api/v1/vllm/instances/on-the-box")
+        assert stopped.is_success, stopped.text
+    finally:
+        code, _seconds = host.stop()
+    assert code == 0
+    assert host.processes() == []
+
+
 def _serving(suite: RunningSuite, name: str) -> bool:
     try:
         return suite.request("GET", name, "/readyz").status_code == 200

@@ -51,7 +51,8 @@ def test_commands_find_a_running_suite(tmp_path: Path) -> None:
         "NODE_REGISTRY_PORT": "9123",
         "NATS_URL": "nats://u:secret@h:4222",
     }
-    write_suite(suite_from(environ), os.getpid())
+    suite = suite_from(environ)
+    write_suite(suite, suite.urls, os.getpid())
     assert "secret" not in (tmp_path / "run" / "suite.json").read_text()
     assert json.loads((tmp_path / "run" / "suite.json").read_text())["pid"] == os.getpid()
     found = service_urls({"COMPUTE_HOME": str(tmp_path)})

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from compute_cli import views
 from compute_cli.client import Refused, Services
-from compute_cli.suite import SERVICES, suite_from, uvicorn_argv
+from compute_cli.suite import HOST_SERVICES, SERVICE_NAMES, SERVICES, suite_from, uvicorn_argv
 
 app = typer.Typer(
     name="compute",
@@ -47,9 +47,15 @@ def show(answer: Any, as_json: bool, view: Callable[[Any], object]) -> None:
 @app.command()
 def up(
     no_node: Annotated[bool, typer.Option("--no-node", help="Leave the node program out.")] = False,
+    host_only: Annotated[
+        bool, typer.Option("--host-only", help="Only what every host runs, for a cluster at NATS_URL.")
+    ] = False,
 ) -> None:
     """Bring up the suite in the foreground; Ctrl-C or SIGTERM ends it."""
-    _supervise(with_node=not no_node, demonstrate=False, once=False)
+    if host_only and not os.environ.get("NATS_URL"):
+        raise _fail("--host-only joins a cluster: set NATS_URL to its server")
+    services = HOST_SERVICES if host_only else SERVICE_NAMES
+    _supervise(services, with_node=not no_node)
 
 
 @app.command()
@@ -57,16 +63,18 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="End after the demonstration.")] = False,
 ) -> None:
     """Bring up the suite, deploy a small model, ask it a question through the queue, measure it."""
-    _supervise(with_node=True, demonstrate=True, once=once)
+    _supervise(SERVICE_NAMES, demonstrate=True, once=once)
 
 
-def _supervise(*, with_node: bool, demonstrate: bool, once: bool) -> None:
+def _supervise(
+    services: Collection[str], *, with_node: bool = True, demonstrate: bool = False, once: bool = False
+) -> None:
     from compute_cli.demo import Demo  # noqa: PLC0415 - the supervisor's parts are not needed by other commands
     from compute_cli.supervisor import SuiteError, Supervisor, run_until_signal  # noqa: PLC0415
 
     try:
         suite = suite_from(os.environ)
-        supervisor = Supervisor(suite, os.environ, with_node=with_node, say=say)
+        supervisor = Supervisor(suite, os.environ, say=say, with_node=with_node, services=services)
     except (ValueError, SuiteError) as error:
         raise _fail(str(error)) from error
     failed = False
@@ -76,14 +84,20 @@ def _supervise(*, with_node: bool, demonstrate: bool, once: bool) -> None:
         print("ready", flush=True)
         if demonstrate:
             try:
-                with Services(dict(os.environ)) as services:
-                    await Demo(services, console, supervisor.node_id).run()
+                with Services(dict(os.environ)) as client:
+                    await Demo(client, console, supervisor.node_id).run()
             except Refused as error:
                 failed = True
                 say(f"the demonstration stopped: {error}", "red")
         if once:
             return False
-        console.print(views.table("", ("service", "address"), suite.urls.items()))
+        console.print(
+            views.table(
+                "",
+                ("service", "address"),
+                ((name, url) for name, url in suite.urls.items() if name in services),
+            )
+        )
         say(f"logs in {suite.logs}; Ctrl-C ends the suite")
         return True
 

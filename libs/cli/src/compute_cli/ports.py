@@ -1,20 +1,20 @@
 """Whether the suite's ports are free, and who holds one that is not."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import psutil
 
 from compute_cli.suite import DEFAULT_NATS_PORT, SERVICES, Suite
 
 
-def taken_ports(suite: Suite) -> Iterator[str]:
-    """One sentence for every port that cannot be listened on."""
-    for spec in SERVICES:
+def taken_ports(suite: Suite, services: Container[str]) -> Iterator[str]:
+    """One sentence for every port of `services` and NATS that cannot be listened on."""
+    for spec in (spec for spec in SERVICES if spec.name in services):
         address = suite.addresses[spec.name]
         if not _free(address.host, address.port):
             yield _sentence(address.port, spec.name, f"{spec.variable}_PORT")
-    if suite.nats_port is not None and not _free("127.0.0.1", suite.nats_port):
+    if suite.nats_port is not None and not _free(suite.nats_host, suite.nats_port):
         hint = (
             "NATS_PORT"
             if suite.nats_port != DEFAULT_NATS_PORT

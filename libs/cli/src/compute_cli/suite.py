@@ -23,7 +23,7 @@ class ServiceSpec:
         return self.package.upper()
 
 
-SERVICES = (
+SERVICES: tuple[ServiceSpec, ...] = (
     ServiceSpec("node-registry", "node_registry", 8115),
     ServiceSpec("resource-detector", "resource_detector", 8116),
     ServiceSpec("vllm-orchestrator", "vllm_orchestrator", 8117),
@@ -31,6 +31,9 @@ SERVICES = (
     ServiceSpec("benchmark-runner", "benchmark_runner", 8119),
     ServiceSpec("gpu-orchestrator", "gpu_orchestrator", 8098),
 )
+SERVICE_NAMES = frozenset(spec.name for spec in SERVICES)
+# What every host runs; the others run once in a cluster.
+HOST_SERVICES = frozenset({"resource-detector", "gpu-orchestrator", "vllm-orchestrator"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Suite:
     home: Path
     nats_url: str
     nats_port: int | None  # None: NATS_URL names a server of the user's own
+    nats_host: str
     addresses: Mapping[str, Address]
 
     @property
@@ -81,6 +85,7 @@ def suite_from(environ: Mapping[str, str]) -> Suite:
         home=home_of(environ),
         nats_url=own_nats or f"nats://127.0.0.1:{nats_port}",
         nats_port=nats_port,
+        nats_host=environ.get("NATS_HOST") or "127.0.0.1",
         addresses={
             spec.name: Address(
                 environ.get(f"{spec.variable}_HOST") or bind,
@@ -128,12 +133,12 @@ def uvicorn_argv(package: str, host: str, port: int) -> list[str]:
     ]
 
 
-def write_suite(suite: Suite, pid: int) -> None:
+def write_suite(suite: Suite, urls: Mapping[str, str], pid: int) -> None:
     """Let other commands find this suite."""
     suite.run_records.mkdir(parents=True, exist_ok=True)
     path = suite.run_records / "suite.json"
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"pid": pid, "urls": suite.urls, "nats_url": _without_login(suite.nats_url)}))
+    draft.write_text(json.dumps({"pid": pid, "urls": dict(urls), "nats_url": _without_login(suite.nats_url)}))
     draft.replace(path)
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +19,7 @@ import psutil
 from compute_cli import nats_server
 from compute_cli.children import Child, Say, end_groups, recorded_process
 from compute_cli.ports import taken_ports
-from compute_cli.suite import SERVICES, Suite, child_environment, uvicorn_argv, write_suite
+from compute_cli.suite import SERVICE_NAMES, SERVICES, Suite, child_environment, uvicorn_argv, write_suite
 from compute_common.settings import CommonSettings
 
 NODE_STOP_SECONDS = 1.2
@@ -37,8 +37,17 @@ class SuiteError(Exception):
 class Supervisor:
     """Owns the children of one suite."""
 
-    def __init__(self, suite: Suite, environ: Mapping[str, str], *, with_node: bool, say: Say) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        environ: Mapping[str, str],
+        *,
+        say: Say,
+        with_node: bool = True,
+        services: Collection[str] = SERVICE_NAMES,
+    ) -> None:
         self._suite = suite
+        self._urls = {name: url for name, url in suite.urls.items() if name in services}
         self._say = say
         self._with_node = with_node
         node_id = CommonSettings(compute_home=suite.home).resolved_node_id()
@@ -48,22 +57,22 @@ class Supervisor:
         self._lock: IO[str] | None = None
 
     async def start(self) -> None:
-        """Start everything; SuiteError when it cannot be. Returns when all six are ready."""
+        """Start everything; SuiteError when it cannot be. Returns when all services are ready."""
         self._suite.home.mkdir(parents=True, exist_ok=True)
         for folder in ("models", "benchmarks", "run", "logs"):
             (self._suite.home / folder).mkdir(exist_ok=True)
         self._take_lock()
         await self._end_leftovers()
-        if taken := list(taken_ports(self._suite)):
+        if taken := list(taken_ports(self._suite, self._urls)):
             raise SuiteError("\n".join(taken))
         if self._suite.nats_port is not None:
             await self._start_nats(self._suite.nats_port)
-        for spec in SERVICES:
+        for spec in (spec for spec in SERVICES if spec.name in self._urls):
             address = self._suite.addresses[spec.name]
             await self._launch(spec.name, uvicorn_argv(spec.package, address.host, address.port))
         if self._with_node:
             await self._launch("compute-node", [sys.executable, "-m", "compute_node"])
-        write_suite(self._suite, os.getpid())
+        write_suite(self._suite, self._urls, os.getpid())
         await self._wait_ready()
 
     async def stop(self) -> None:
@@ -100,16 +109,16 @@ class Supervisor:
             raise SuiteError(
                 "no nats-server was found; run `make run` once, or set NATS_URL to a server of yours"
             )
-        config = nats_server.write_config(self._suite.home, port)
+        config = nats_server.write_config(self._suite.home, port, self._suite.nats_host)
         await self._launch("nats", [str(binary), "-c", str(config)])
-        if not await _until(lambda: _listening(port), 10):
+        if not await _until(lambda: _listening(self._suite.nats_host, port), 10):
             raise SuiteError(f"nats-server did not start; its log: {self._suite.logs / 'nats.log'}")
 
     async def _wait_ready(self) -> None:
         async with httpx.AsyncClient(timeout=2) as client:
 
             async def statuses() -> dict[str, int | None]:
-                urls = self._suite.urls
+                urls = self._urls
                 answers = await asyncio.gather(*(_readiness(client, url) for url in urls.values()))
                 return dict(zip(urls, answers, strict=True))
 
@@ -207,9 +216,9 @@ async def _readiness(client: httpx.AsyncClient, url: str) -> int | None:
         return None
 
 
-async def _listening(port: int) -> bool:
+async def _listening(host: str, port: int) -> bool:
     try:
-        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        _reader, writer = await asyncio.open_connection("127.0.0.1" if host == "0.0.0.0" else host, port)  # noqa: S104
     except OSError:
         return False
     writer.close()
