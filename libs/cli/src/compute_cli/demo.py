@@ -32,6 +32,7 @@ class Demo:
         self._services = services
         self._console = console
         self._node_id = node_id
+        self.facts: dict[str, Any] = {}  # what was found, for programs
 
     async def run(self) -> None:
         """All steps, in order; each prints what it did and how long it took."""
@@ -51,6 +52,7 @@ class Demo:
 
     def find_node(self) -> None:
         node = self._poll(self._node, lambda node: node is not None, 20, "the node to be announced")
+        self.facts |= {"node_id": node["node_id"], "tier": node["tier"]}
         self._say("registry", f"{node['node_id']} is {node['status']}, tier {node['tier']}")
 
     def deploy(self) -> None:
@@ -96,7 +98,9 @@ class Demo:
             why = item.get("error_message") or item.get("waiting_for")
             raise Refused(f"the work item is {item['status']}: {why}")
         result = item["result"]
+        self.facts["answer"] = result["text"].strip()
         took = (time.monotonic() - started) * 1000
+        self.facts |= {"work_id": work_id, "latency_ms": round(took, 1), "ttft_ms": result["ttft_ms"]}
         self._console.print(f"{'answer':>10} ", Text(result["text"].strip(), style="bold green"))
         self._say(
             "latency",
@@ -117,6 +121,7 @@ class Demo:
             )
         if result["status"] != "completed":
             raise Refused(f"the benchmark {result['status']}: {result.get('error')}")
+        self.facts |= {"benchmark_id": run, "cells": result["cells"]}
         table = Table(
             "batch", "context", "tokens/s", "first token p50", "between tokens p50", box=None, pad_edge=False
         )
