@@ -1,6 +1,7 @@
 """A free port for an engine."""
 
 import errno
+import random
 import socket
 from collections.abc import Container
 
@@ -8,8 +9,12 @@ from compute_common.problems import unavailable
 
 
 def free_port(host: str, ports: range, taken: Container[int]) -> int:
-    """The first port nobody listens on and nobody was promised. Raises Problem 503 when there is none."""
-    for port in ports:
+    """A port nobody listens on and nobody was promised. Raises Problem 503 when there is none.
+
+    Any of them, not the first: llama-server shares a port with a namesake without complaint (SO_REUSEPORT), so two
+    orchestrators of one machine that start an engine at the same moment must not both reach for the same one.
+    """
+    for port in random.SystemRandom().sample(ports, len(ports)):
         if port not in taken and is_free(host, port):
             return port
     raise unavailable("no-port", f"no free port in ENGINE_PORTS ({ports.start}-{ports.stop - 1}) on {host}")
