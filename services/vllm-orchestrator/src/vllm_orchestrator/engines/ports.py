@@ -11,7 +11,7 @@ from compute_common.problems import unavailable
 def free_port(host: str, ports: range, taken: Container[int]) -> int:
     """A port nobody listens on and nobody was promised. Raises Problem 503 when there is none.
 
-    Any of them, not the first: llama-server shares a port with a namesake without complaint (SO_REUSEPORT), so two
+    Any of them, not the first: llama-server shares a port with another unasked (SO_REUSEPORT), so two
     orchestrators of one machine that start an engine at the same moment must not both reach for the same one.
     """
     for port in random.SystemRandom().sample(ports, len(ports)):
