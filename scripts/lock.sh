@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes the hashed locks anew from the members' pyproject files and the requirements-*.in files.
+# Writes the hashed locks anew from the members' pyproject files (extras too: what a setting can ask for is installed)
+# and the requirements-*.in files.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
@@ -7,8 +8,8 @@ members=$(sed -n 's/^name = "\(.*\)"/\1/p' libs/*/pyproject.toml services/*/pypr
 skip=(); for member in $members; do skip+=(--no-emit-package "$member"); done
 compile() { "$uv" pip compile -q --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" "$@"; }
 
-compile "${skip[@]}" libs/*/pyproject.toml services/*/pyproject.toml requirements-build.in -o requirements.lock
-compile "${skip[@]}" -c requirements.lock libs/*/pyproject.toml services/*/pyproject.toml \
+compile "${skip[@]}" --all-extras libs/*/pyproject.toml services/*/pyproject.toml requirements-build.in -o requirements.lock
+compile "${skip[@]}" --all-extras -c requirements.lock libs/*/pyproject.toml services/*/pyproject.toml \
   requirements-build.in requirements-dev.in -o requirements-dev.lock
 compile --no-deps requirements-engine.in -o requirements-engine.lock
 compile --no-deps requirements-bootstrap.in -o requirements-bootstrap.lock
