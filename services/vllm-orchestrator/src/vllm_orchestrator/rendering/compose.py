@@ -8,6 +8,7 @@ from vllm_orchestrator.planning.result import Plan
 from vllm_orchestrator.rendering.argv import Serving, engine_argv, engine_environment
 
 MOUNT = "/models"
+MODEL_CACHE = "/model-cache"
 CONTAINER_PORT = 8000
 START_PERIOD = "15m"
 
@@ -37,8 +38,10 @@ def compose_document(plan: Plan, name: str, serving: Serving, *, image: str, ran
     if plan.engine is EngineKind.LLAMA_CPP:
         del service["environment"]
     else:
-        service |= _cards(plan, rank)
-        service["volumes"] = [*service.get("volumes", []), "model-cache:/root/.cache/huggingface"]
+        cards = _cards(plan, rank)
+        environment = {**service["environment"], **cards.pop("environment", {}), "HF_HOME": MODEL_CACHE}
+        service |= {**cards, "environment": environment}
+        service["volumes"] = [*service.get("volumes", []), f"model-cache:{MODEL_CACHE}"]
     escaped = {key: _escaped(value) if key != "environment" else value for key, value in service.items()}
     document: dict[str, Any] = {"services": {name: escaped}}
     if plan.engine is EngineKind.VLLM:
