@@ -1,9 +1,12 @@
 # make run    set everything up, bring up the suite, ask a real model a question through the queue
 # make test   set everything up and run the tests with what this machine has
+# make setup  only set everything up
 PY := .venv/bin/python
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: run up down test check bench test-deps lock env format clean
+.PHONY: setup run up down test check bench test-deps lock env format clean
+setup: .venv/.run-ready
+
 run: .venv/.run-ready
 	@.venv/bin/compute run
 
