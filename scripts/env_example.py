@@ -29,6 +29,8 @@ SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
 # What the image sets: the specification's values, where a process outside containers has others.
 IN_CONTAINERS = {
     "NATS_URL": "nats://nats:4222",
+    "NATS_SYS_USER": "sys",
+    "NATS_SYS_PASSWORD": "compute-sys",
     "COMPUTE_HOME": "/var/lib/compute",
     "VLLM_MODEL_PATH": "/models",
     "ENGINE_BIND": "0.0.0.0",  # noqa: S104 - inside its container

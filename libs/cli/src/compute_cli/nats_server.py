@@ -69,6 +69,14 @@ def write_config(home: Path, port: int, host: str = "127.0.0.1") -> Path:
     return path
 
 
+def system_login(home: Path) -> dict[str, str]:
+    """The system account's login as environment variables, for the node registry alone."""
+    return {
+        "NATS_SYS_USER": "sys",
+        "NATS_SYS_PASSWORD": _kept_secret(home / "nats-sys.secret"),
+    }
+
+
 def start(home: Path, port: int, log: Path) -> "subprocess.Popen[bytes]":
     """Start the server in its own session; FileNotFoundError when there is no binary."""
     binary = find_binary()

@@ -69,7 +69,9 @@ class Supervisor:
             await self._start_nats(self._suite.nats_port)
         for spec in (spec for spec in SERVICES if spec.name in self._urls):
             address = self._suite.addresses[spec.name]
-            await self._launch(spec.name, uvicorn_argv(spec.package, address.host, address.port))
+            await self._launch(
+                spec.name, uvicorn_argv(spec.package, address.host, address.port), self._secrets(spec.name)
+            )
         if self._with_node:
             await self._launch("compute-node", [sys.executable, "-m", "compute_node"])
         write_suite(self._suite, self._urls, os.getpid())
@@ -91,11 +93,17 @@ class Supervisor:
         (self._suite.run_records / "suite.json").unlink(missing_ok=True)
         self._lock.close()
 
-    async def _launch(self, name: str, argv: Sequence[str]) -> None:
+    def _secrets(self, name: str) -> Mapping[str, str]:
+        """What only this program is told: the registry hears the system account of our own NATS server."""
+        if name != "node-registry" or self._suite.nats_port is None:
+            return {}
+        return nats_server.system_login(self._suite.home)
+
+    async def _launch(self, name: str, argv: Sequence[str], more: Mapping[str, str] | None = None) -> None:
         child = Child(
             name=name,
             argv=argv,
-            environment=self._environment,
+            environment={**self._environment, **(more or {})},
             log=self._suite.logs / f"{name}.log",
             record=self._suite.run_records / f"{name}.json",
             say=self._say,

@@ -147,6 +147,9 @@ class Registrar:
         """Let time pass; while NATS is away nobody who speaks over it is blamed."""
         await self.apply(self._table.tick(self.now().mono, hearing=self._bus.connected))
 
+    async def connection_lost(self, node_id: str, since: float) -> None:
+        await self.apply(self._table.connection_lost(node_id, since))
+
     async def ask_all_to_announce(self) -> None:
         await self._tell(subjects.NODES_REANNOUNCE, {"node_id": "*"})
 

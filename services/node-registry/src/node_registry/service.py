@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -16,6 +17,7 @@ from node_registry.metrics import NodesCollector, events_counter
 from node_registry.registrar import Registrar
 from node_registry.settings import Settings
 from node_registry.store import Store
+from node_registry.system_events import SystemEvents
 from node_registry.table import NodeTable
 
 log = structlog.get_logger("registry")
@@ -38,6 +40,7 @@ class NodeRegistry(Service):
         self.store = Store(self.bus, self.table, Registrar.now, registry)
         self.registrar = Registrar(self.bus, self.table, self.store, self.stream, events_counter(registry))
         registry.register(NodesCollector(self.table.nodes))
+        self.system_events = SystemEvents(settings)
         self._replayed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -45,7 +48,10 @@ class NodeRegistry(Service):
         return routes.routers(self.registrar, self.table, self.stream, self.bus)
 
     def checks(self) -> dict[str, Check]:
-        return {"storage": Check(self._storage, required=False)}
+        return {
+            "storage": Check(self._storage, required=False),
+            "disconnect_events": Check(self.system_events.check, required=False),
+        }
 
     def is_ready(self) -> bool:
         return self._replayed.is_set() or not self.bus.connected
@@ -53,11 +59,12 @@ class NodeRegistry(Service):
     async def start(self) -> None:
         await BusHandlers(self.registrar, self.table).subscribe(self.bus)
         self.bus.on_connect(self._on_connect)
+        await self.system_events.start()
         if self.bus.connected:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._replayed.wait(), REPLAY_SECONDS)
         self._tasks = [
-            asyncio.create_task(_every(TICK_SECONDS, self.registrar.tick), name="tick"),
+            asyncio.create_task(_every(TICK_SECONDS, self._tick), name="tick"),
             asyncio.create_task(_every(self.settings.flush_seconds, self.store.flush), name="flush"),
         ]
 
@@ -66,8 +73,15 @@ class NodeRegistry(Service):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.stream.close()
+        await self.system_events.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.store.flush(), 2)
+
+    async def _tick(self) -> None:
+        if self.bus.connected:
+            for node_id, since in self.system_events.gone(time.monotonic()):
+                await self.registrar.connection_lost(node_id, since)
+        await self.registrar.tick()
 
     async def _on_connect(self) -> None:
         """Bring back what is stored, then let everybody announce themselves again."""

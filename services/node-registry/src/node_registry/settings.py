@@ -12,6 +12,16 @@ class Settings(ServiceSettings):
         validation_alias=env("NODE_REGISTRY_NATS_URL"),
         description="Overrides NATS_URL for the registry",
     )
+    nats_sys_user: str | None = Field(
+        None,
+        validation_alias=env("NATS_SYS_USER"),
+        description="The NATS system account's user: its events tell at once when a node's process dies",
+    )
+    nats_sys_password: SecretStr | None = Field(
+        None,
+        validation_alias=env("NATS_SYS_PASSWORD"),
+        description="Its password (in Compose the server's, too); change it when NATS listens beyond loopback",
+    )
     register_ttl_seconds: float = Field(
         600,
         gt=0,

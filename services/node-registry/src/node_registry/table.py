@@ -134,6 +134,13 @@ class NodeTable:
             return []
         return self._transition(old, replace(old, life=seen(old.life, at.mono, at.by_bus), online=True))
 
+    def connection_lost(self, node_id: str, since: float) -> list[Change]:
+        """The node's connection to NATS ended at `since`: it is offline unless it was heard after that."""
+        record = self._records.get(node_id)
+        if record is None or not record.online or record.life.last_seen > since:
+            return []
+        return [self._set_offline(record)]
+
     # --- operators
 
     def drain(self, node_id: str, drain: bool) -> list[Change]:

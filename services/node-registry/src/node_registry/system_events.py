@@ -1,0 +1,142 @@
+"""The NATS server's own word on who connects and disconnects, from its system account."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from pydantic import AliasPath, Field, SecretStr, ValidationError
+
+from compute_common import wire_json
+from compute_common.bus import Bus
+from compute_common.ids import is_identifier
+from compute_common.problems import Problem
+from compute_common.schemas.base import Wire
+from compute_common.times import UtcTime
+from node_registry.connections import Connections, Key
+from node_registry.settings import Settings
+
+log = structlog.get_logger("system-events")
+
+LIST_SUBJECT = "$SYS.REQ.SERVER.PING.CONNZ"
+LIST_QUIET_SECONDS = 0.5  # every server of a cluster answers for itself
+MOST_LISTED = 65_536
+NOT_CONFIGURED = "no system account given (NATS_SYS_USER); a dead node is noticed by its silence only"
+
+
+class ServerEvent(Wire):
+    """`$SYS.ACCOUNT.<account>.CONNECT` or `DISCONNECT`, as far as it matters here."""
+
+    server_id: str = Field(validation_alias=AliasPath("server", "id"))
+    client_id: int = Field(validation_alias=AliasPath("client", "id"))
+    name: str = Field("", validation_alias=AliasPath("client", "name"))
+    start: UtcTime | None = Field(None, validation_alias=AliasPath("client", "start"))
+    stop: UtcTime | None = Field(None, validation_alias=AliasPath("client", "stop"))
+    reason: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.server_id, self.client_id
+
+    @property
+    def lived_seconds(self) -> float:
+        return (self.stop - self.start).total_seconds() if self.start and self.stop else 0.0
+
+
+class SystemEvents:
+    """A second connection, to the system account; without one given it does nothing and says so."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connections = Connections()
+        self._bus: Bus | None = None
+        if settings.nats_sys_user:
+            login = {
+                "nats_user": settings.nats_sys_user,
+                "nats_password": settings.nats_sys_password or SecretStr(""),
+                "nats_creds": None,
+            }
+            self._bus = Bus(settings.model_copy(update=login), "node-registry-system")
+
+    async def start(self) -> None:
+        if self._bus is None:
+            return
+        await self._bus.subscribe_raw("$SYS.ACCOUNT.*.CONNECT", self._connected)
+        await self._bus.subscribe_raw("$SYS.ACCOUNT.*.DISCONNECT", self._disconnected)
+        self._bus.on_connect(self._list)
+        self._bus.start()
+
+    async def stop(self) -> None:
+        if self._bus is not None:
+            await self._bus.stop()
+
+    def gone(self, now: float) -> list[tuple[str, float]]:
+        """Names whose connections ended and did not come back, and since when (monotonic).
+
+        Nobody while this connection is down itself: then a server went, not a node.
+        """
+        if self._bus is None:
+            return []
+        if not self._bus.connected:
+            self._connections.begin()
+            return []
+        return self._connections.gone(now)
+
+    async def check(self) -> tuple[bool, str | None]:
+        """For /healthz: not configured is no defect."""
+        if self._bus is None:
+            return True, NOT_CONFIGURED
+        return self._bus.connected, self._bus.detail
+
+    async def _connected(self, msg: Msg) -> None:
+        event = _parse(msg)
+        if event is not None:
+            self._connections.opened(event.name, event.key)
+
+    async def _disconnected(self, msg: Msg) -> None:
+        event = _parse(msg)
+        if event is not None and "Server Shutdown" not in event.reason:
+            self._connections.closed(event.name, event.key, event.lived_seconds, time.monotonic())
+
+    async def _list(self) -> None:
+        """What is open already; told again at every connect, since events were missed meanwhile."""
+        self._connections.begin()
+        found: list[tuple[str, Key]] = []
+        bus = self._bus
+        if bus is None:
+            return
+        with contextlib.suppress(nats.errors.Error, Problem, TimeoutError, asyncio.TimeoutError):
+            inbox = bus.client.new_inbox()
+            subscription = await bus.client.subscribe(inbox)
+            try:
+                await bus.client.publish(LIST_SUBJECT, wire_json.dump({"limit": MOST_LISTED}), reply=inbox)
+                while True:
+                    answer = await subscription.next_msg(LIST_QUIET_SECONDS)
+                    found += _open_connections(answer.data)
+            finally:
+                await subscription.unsubscribe()
+        self._connections.listed(found)
+        log.info("disconnect events are heard", connections=len(found))
+
+
+def _parse(msg: Msg) -> ServerEvent | None:
+    """The event, when it is about a connection that may be a node's."""
+    try:
+        event = ServerEvent.model_validate_json(msg.data)
+    except ValidationError:
+        return None
+    return event if is_identifier(event.name) else None
+
+
+def _open_connections(data: bytes) -> Iterator[tuple[str, Key]]:
+    """Names and keys in one server's answer."""
+    try:
+        answer = wire_json.parse_object(data).get("data", {})
+        server = str(answer.get("server_id", ""))
+        for connection in answer.get("connections") or []:
+            if is_identifier(connection.get("name")):
+                yield str(connection["name"]), (server, int(connection["cid"]))
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return
