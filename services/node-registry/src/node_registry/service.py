@@ -13,6 +13,7 @@ from compute_common.shell.service import Check
 from node_registry import routes
 from node_registry.bus_handlers import BusHandlers
 from node_registry.event_stream import EventStream
+from node_registry.kv_store import KvStore
 from node_registry.metrics import NodesCollector, events_counter
 from node_registry.registrar import Registrar
 from node_registry.settings import Settings
@@ -37,7 +38,7 @@ class NodeRegistry(Service):
         self.table = NodeTable(settings.register_ttl_seconds, settings.max_nodes, settings.max_document_bytes)
         registry = self.metrics.registry
         self.stream = EventStream()
-        self.store = Store(self.bus, self.table, Registrar.now, registry)
+        self.store: Store = KvStore(self.bus, self.table, Registrar.now, registry)
         self.registrar = Registrar(self.bus, self.table, self.store, self.stream, events_counter(registry))
         registry.register(NodesCollector(self.table.nodes))
         self.system_events = SystemEvents(settings)
@@ -74,8 +75,7 @@ class NodeRegistry(Service):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.stream.close()
         await self.system_events.stop()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.store.flush(), 2)
+        await self.store.close()
 
     async def _tick(self) -> None:
         if self.bus.connected:
@@ -93,10 +93,7 @@ class NodeRegistry(Service):
         await self.registrar.ask_all_to_announce()
 
     async def _storage(self) -> tuple[bool, str | None]:
-        trouble = self.store.trouble
-        if not self.bus.connected:
-            return False, "NATS is away; changes are kept in memory and written when it is back"
-        return trouble is None, trouble
+        return self.store.health()
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,31 +1,25 @@
-"""The table's memory in JetStream KV: write-behind, coalesced, one flush a second, reloaded at every connect.
+"""The table's memory outside this process: write-behind, coalesced, one flush a second, reloaded at start.
 
-A failed write stays dirty and is tried again; the table in memory never waits for it.
+A failed write stays dirty and is tried again; the table in memory never waits for it. What is stored never
+overrides what is known live.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-import nats.errors
-import nats.js.errors
 import structlog
-from nats.js.kv import KeyValue
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from pydantic import ValidationError
 
-from compute_common import jetstream, subjects
-from compute_common.bus import Bus
-from compute_common.problems import Problem
 from node_registry.records import Moment, NodeRecord
-from node_registry.stored import StoredDrain, from_stored, to_stored
 from node_registry.table import NodeTable
 
 log = structlog.get_logger("store")
 
-BATCH = 128
-READ_TIMEOUT_SECONDS = 5.0
-_FAILURES = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError, Problem)
+LAST_FLUSH_SECONDS = 2.0
 
 
 @dataclass
@@ -36,31 +30,39 @@ class Loaded:
     drains: dict[str, bool] = field(default_factory=dict)
 
 
-class Store:
-    """Node records and drains, each in a bucket of its own."""
+class Store(ABC):
+    """Node records and drains. `reload` and `flush` hold one lock: what is being written is not read back."""
 
-    def __init__(
-        self, bus: Bus, table: NodeTable, now: Callable[[], Moment], registry: CollectorRegistry
-    ) -> None:
-        self._bus = bus
+    label: ClassVar[str]
+
+    def __init__(self, table: NodeTable, now: Callable[[], Moment], registry: CollectorRegistry) -> None:
         self._table = table
         self._now = now
         self._dirty_nodes: set[str] = set()
         self._dirty_drains: set[str] = set()
-        self._nodes: KeyValue | None = None
-        self._drains: KeyValue | None = None
         self._lock = asyncio.Lock()
         self._trouble: str | None = "not opened yet"
         self._writes = Counter(
             "compute_registry_store_writes", "Records written to the store", ["outcome"], registry=registry
         )
         dirty = Gauge("compute_registry_store_dirty", "Records waiting to be written", registry=registry)
-        dirty.set_function(lambda: len(self._dirty_nodes) + len(self._dirty_drains))
+        dirty.set_function(lambda: self.waiting)
 
     @property
     def trouble(self) -> str | None:
         """Why nothing is being stored now; None when all is well."""
         return self._trouble
+
+    @property
+    def waiting(self) -> int:
+        """Records that changed and are not written yet."""
+        return len(self._dirty_nodes) + len(self._dirty_drains)
+
+    def health(self) -> tuple[bool, str]:
+        """Whether all is well, and which store this is and how it is."""
+        if self.trouble is None:
+            return True, self.label
+        return False, f"{self.label}: {self.trouble} ({self.waiting} records wait)"
 
     def touch(self, node_id: str) -> None:
         """The node changed (or is gone): write it at the next flush."""
@@ -69,18 +71,18 @@ class Store:
     def touch_drain(self, node_id: str) -> None:
         self._dirty_drains.add(node_id)
 
+    @abstractmethod
     async def reload(self) -> list[str]:
-        """Open the buckets and restore what they hold under the live truth; the ids that came back."""
-        try:
-            js = self._bus.jetstream()
-            self._nodes = await jetstream.ensure_bucket(js, jetstream.NODES_BUCKET)
-            self._drains = await jetstream.ensure_bucket(js, jetstream.DRAINS_BUCKET)
-            loaded = await self._read(self._nodes, self._drains)
-        except _FAILURES as error:
-            self._fail(error)
-            return []
-        self._trouble = None
-        return self._restore(loaded)
+        """Restore what is stored under the live truth; the ids that came back. Never raises."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Write what changed; what fails stays dirty. Never raises."""
+
+    async def close(self) -> None:
+        """Write what still waits, as far as that goes in `LAST_FLUSH_SECONDS`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.flush(), LAST_FLUSH_SECONDS)
 
     def _restore(self, loaded: Loaded) -> list[str]:
         kept = [record for record in loaded.records if record.node_id not in self._dirty_nodes]
@@ -94,81 +96,8 @@ class Store:
         self._dirty_drains |= self._table.drains - set(loaded.drains)
         return added
 
-    async def _read(self, nodes: KeyValue, drains: KeyValue) -> Loaded:
-        loaded = Loaded()
-        at = self._now()
-        for value in await _values(nodes):
-            try:
-                loaded.records.append(from_stored(value, at))
-            except (ValidationError, ValueError) as error:
-                log.warning("stored node is not readable", reason=type(error).__name__)
-        for value in await _values(drains):
-            try:
-                drain = StoredDrain.model_validate_json(value)
-            except ValidationError as error:
-                log.warning("stored drain is not readable", reason=type(error).__name__)
-            else:
-                loaded.drains[drain.node_id] = drain.drain
-        return loaded
-
-    async def flush(self) -> None:
-        """Write what changed; what fails stays dirty. Never raises."""
-        async with self._lock:
-            if self._nodes is None or self._drains is None or not self._bus.connected:
-                return
-            await self._write(self._dirty_drains, self._put_drain, self._drains)
-            await self._write(self._dirty_nodes, self._put_node, self._nodes)
-
-    async def _write(
-        self,
-        dirty: set[str],
-        put: Callable[[KeyValue, str], Awaitable[None]],
-        bucket: KeyValue,
-    ) -> None:
-        waiting = list(dirty)
-        for batch in (waiting[start : start + BATCH] for start in range(0, len(waiting), BATCH)):
-            dirty.difference_update(batch)
-            outcomes = await asyncio.gather(
-                *(put(bucket, node_id) for node_id in batch),
-                return_exceptions=True,
-            )
-            failed = [pair for pair in zip(batch, outcomes, strict=True) if isinstance(pair[1], Exception)]
-            self._writes.labels("ok").inc(len(batch) - len(failed))
-            if failed:
-                self._writes.labels("failed").inc(len(failed))
-                dirty.update(node_id for node_id, _error in failed)
-                self._fail(failed[0][1])
-                return
-            self._trouble = None
-
-    async def _put_node(self, bucket: KeyValue, node_id: str) -> None:
-        record = self._table.record(node_id)
-        if record is None:
-            await bucket.delete(subjects.token(node_id))
-        else:
-            await bucket.put(subjects.token(node_id), to_stored(record, self._now()))
-
-    async def _put_drain(self, bucket: KeyValue, node_id: str) -> None:
-        drain = StoredDrain(
-            node_id=node_id, drain=self._table.is_drained(node_id), changed_at=self._now().wall
-        )
-        await bucket.put(subjects.token(node_id), drain.model_dump_json().encode())
-
     def _fail(self, error: object) -> None:
         reason = type(error).__name__
         if self._trouble != reason:
             log.warning("store trouble", reason=reason)
         self._trouble = reason
-
-
-async def _values(bucket: KeyValue) -> Iterable[bytes]:
-    """The present value of every key."""
-    watcher = await bucket.watchall(ignore_deletes=True)
-    found: list[bytes] = []
-    try:
-        while (entry := await watcher.updates(READ_TIMEOUT_SECONDS)) is not None:  # type: ignore[no-untyped-call]
-            if entry.value:
-                found.append(entry.value)
-    finally:
-        await watcher.stop()  # type: ignore[no-untyped-call]
-    return found
