@@ -20,7 +20,7 @@ class Settings(ServiceSettings):
     nats_sys_password: SecretStr | None = Field(
         None,
         validation_alias=env("NATS_SYS_PASSWORD"),
-        description="Its password (in Compose the server's, too); change it when NATS listens beyond loopback",
+        description="Its password, in Compose the server's too; change it when NATS listens beyond loopback",
     )
     register_ttl_seconds: float = Field(
         600,
