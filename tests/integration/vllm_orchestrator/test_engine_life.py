@@ -156,6 +156,7 @@ async def test_the_gateway_answers_by_any_served_name(nats_server: NatsServer, t
         assert streamed.headers["content-type"].startswith("text/event-stream")
         assert streamed.text.rstrip().endswith("data: [DONE]")
         vector = await client.post("/v1/embeddings", json={"model": "smol", "input": "hello"})
+        assert vector.is_success, vector.text
         assert len(vector.json()["data"][0]["embedding"]) == 576
         refused = await client.post("/v1/chat/completions", json={"model": "smol", "messages": "no"})
         assert 400 <= refused.status_code < 500
