@@ -25,7 +25,12 @@ class Inference:
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        self._client = httpx.AsyncClient(timeout=timeout, trust_env=False, follow_redirects=False)
+        # A new connection each time: an engine may close a kept one just as it is used again, and on loopback
+        # connecting costs a fraction of a millisecond.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(
+            timeout=timeout, limits=fresh, trust_env=False, follow_redirects=False
+        )
 
     async def close(self) -> None:
         await self._client.aclose()

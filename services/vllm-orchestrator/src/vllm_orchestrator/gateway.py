@@ -73,7 +73,7 @@ class Gateway:
     async def forward(self, path: str, request: GatewayRequest) -> StreamingResponse:
         """The answer of the first replica, least busy first, that sends one."""
         replicas = self._replicas(request.model)
-        for record in replicas:
+        for record in [*replicas, *replicas]:  # twice: an engine may have closed a kept connection meanwhile
             name = record.instance_name
             body = request.model_dump() | {"model": record.config["model"] if record.attached else name}
             url = f"{record.endpoints.api}/{path}"
