@@ -2,6 +2,7 @@
 
 import json
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -63,7 +64,7 @@ def instances(as_json: AsJson = False) -> None:
 def stop(name: Annotated[str, typer.Argument(help="Instance name.")], as_json: AsJson = False) -> None:
     """Stop a deployed model and give back what it holds."""
     with Services() as services:
-        answer = services.delete("vllm-orchestrator", f"/api/v1/vllm/instances/{name}")
+        answer = services.delete("vllm-orchestrator", f"/api/v1/vllm/instances/{_segment(name)}")
     show(answer, as_json, lambda found: f"{found['instance_name']}: {found['status']}")
 
 
@@ -100,10 +101,10 @@ def work(
     """The queue, or one item of it."""
     with Services() as services:
         if work_id and cancel:
-            answer = services.delete("work-marshaling", f"/api/v1/work/{work_id}")
+            answer = services.delete("work-marshaling", f"/api/v1/work/{_segment(work_id)}")
             show(answer, as_json, lambda found: f"{found['work_id']}: {found['status']}")
         elif work_id:
-            show(services.get("work-marshaling", f"/api/v1/work/{work_id}"), as_json, _item_view)
+            show(services.get("work-marshaling", f"/api/v1/work/{_segment(work_id)}"), as_json, _item_view)
         else:
             answer = services.get("work-marshaling", "/api/v1/work", status=status, limit=100)
             show(answer, as_json, lambda found: views.work_table(found["items"]))
@@ -137,9 +138,14 @@ def bench(
     show(answer, as_json, lambda found: views.benchmarks_table([found]))
 
 
+def _segment(name: str) -> str:
+    """A name as one segment of a path: what is no identifier is refused by the service, not routed elsewhere."""
+    return quote(name, safe="")
+
+
 def _await_final(services: Services, work_id: str) -> dict[str, Any]:
     while True:
-        item = services.get("work-marshaling", f"/api/v1/work/{work_id}", wait=30)
+        item = services.get("work-marshaling", f"/api/v1/work/{_segment(work_id)}", wait=30)
         if item["status"] in ("completed", "failed", "cancelled"):
             return item
         say(f"{work_id} is {item['status']}: {item.get('waiting_for') or 'running'}")
