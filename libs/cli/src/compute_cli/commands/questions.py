@@ -139,7 +139,7 @@ def bench(
 
 
 def _segment(name: str) -> str:
-    """A name as one segment of a path: what is no identifier is refused by the service, not routed elsewhere."""
+    """A name as one segment of a path, so that no name reaches another route."""
     return quote(name, safe="")
 
 
