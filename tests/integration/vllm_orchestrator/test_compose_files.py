@@ -1,0 +1,45 @@
+"""The compose documents in plans are accepted by Compose itself."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.vllm_orchestrator.hosts import orchestrator
+from tests.support.apps import serving
+from tests.support.compose import compose_command
+from tests.support.nats import NatsServer
+
+H100 = {"name": "NVIDIA H100 80GB HBM3", "vram_mb": 81_559, "compute_capability": "9.0", "vendor": "nvidia"}
+MI300X = {"name": "AMD Instinct MI300X", "vram_mb": 196_592, "compute_capability": "gfx942", "vendor": "amd"}
+
+
+def host(gpu: dict[str, Any], count: int) -> dict[str, Any]:
+    gpus = [{**gpu, "index": index} for index in range(count)]
+    return {"node_id": "what-if", "hostname": "what-if", "memory": {"total_gb": 512}, "gpus": gpus}
+
+
+@pytest.mark.parametrize("gpu", [H100, MI300X], ids=["cuda", "rocm"])
+async def test_compose_accepts_what_a_plan_prints(
+    nats_server: NatsServer, tmp_path: Path, gpu: dict[str, Any]
+) -> None:
+    command = compose_command()
+    if command is None:
+        pytest.skip("no docker compose here; `make test-deps` installs it")
+    async with serving(orchestrator(nats_server, tmp_path)) as client:
+        body = {"model_name": "meta-llama/Llama-3-70B", "inventory": [host(gpu, 4)]}
+        answer = (await client.post("/api/v1/vllm/plan", json=body)).json()
+    assert answer["fits"] is True, answer["explanation"]
+    _accepted(command, answer["plan"]["docker_compose"], tmp_path / "docker-compose.yml")
+
+
+def _accepted(command: list[str], document: dict[str, Any], file: Path) -> None:
+    file.write_text(yaml.safe_dump(document))
+    checked = subprocess.run(
+        [*command, "-f", str(file), "config"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    service = next(iter(yaml.safe_load(checked.stdout)["services"].values()))
+    assert "meta-llama/Llama-3-70B" in service["command"]
