@@ -170,7 +170,7 @@ def test_a_full_table_forgets_the_longest_silent() -> None:
     assert refused.value.cause == "registry-full"
     table.tick(at(10).mono)
     assert kinds(table.announce(document("c"), at(10))) == ["removed", "joined"]
-    assert sorted(found.node_id for found in table.nodes()) == ["b", "c"]
+    assert sorted(found.node_id for found in table.rows()) == ["b", "c"]
 
 
 def test_remove() -> None:

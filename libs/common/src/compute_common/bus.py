@@ -113,7 +113,7 @@ class Bus:
     async def publish(self, subject: str, message: object) -> None:
         """Fire and forget; raises `Problem` 503 while NATS is away, so that nothing is lost silently."""
         self._require_connection()
-        await self.client.publish(subject, wire_json.dump(message))
+        await self.client.publish(subject, _encoded(message))
 
     async def request(self, subject: str, message: object, timeout_seconds: float = 5.0) -> Message:
         """Ask and return the answer's object; a problem in the answer is raised as `Problem`."""
@@ -219,7 +219,7 @@ class Bus:
 
     async def _reply(self, msg: Msg, answer: object) -> None:
         try:
-            await self.client.publish(msg.reply, wire_json.dump(answer))
+            await self.client.publish(msg.reply, _encoded(answer))
         except nats.errors.MaxPayloadError:
             too_big = Problem(
                 413, "answer-too-large", "the answer exceeds the NATS payload limit; use `limit`"
@@ -294,6 +294,11 @@ async def _end(task: asyncio.Task[None]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)
+
+
+def _encoded(message: object) -> bytes:
+    """The message as JSON; bytes are JSON already."""
+    return message if isinstance(message, bytes) else wire_json.dump(message)
 
 
 def _echo(answer: object, request: Message) -> object:

@@ -1,144 +1,117 @@
-"""A record as the contract answers it: nested hardware, flat summary, state."""
+"""Nodes as the contract answers them: nested hardware, flat summary, state.
 
-from collections.abc import Collection
-from typing import Any
+The lasting members are encoded already; an answer puts JSON together.
+"""
 
-from compute_common.enums import MemoryLevel, NodeStatus
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic_core import from_json, to_json
+
+from compute_common.enums import MemoryLevel
 from compute_common.schemas.base import JsonObject
-from compute_common.schemas.node import Cpu, Heartbeat, Memory, Node, NodeDocument
+from compute_common.schemas.node import Heartbeat, Node
 from compute_common.schemas.node_flat import flat_hardware
-from compute_common.units import mib_to_gib
-from node_registry.documents import descriptive, first_beat
-from node_registry.hardware import tier_of
+from node_registry.documents import descriptive
 from node_registry.liveness import beat_seconds
-from node_registry.records import InstanceFacts, NodeRecord
+from node_registry.records import NodeRecord
+from node_registry.rows import Row
 
 _FLAT_STATE = (
-    "node_id", "hostname", "tier", "ipv4", "available_cpu_slots", "available_gpu_slots",
-    "available_memory_mb", "available_vram_mb", "supported_models",
+    "available_cpu_slots", "available_gpu_slots", "available_memory_mb", "available_vram_mb",
     "is_online", "is_draining", "last_heartbeat",
 )  # fmt: skip
+_NOTHING = Heartbeat(node_id="none")
+T = TypeVar("T")
 
 
-def status_of(record: NodeRecord, drained: bool) -> NodeStatus:
-    """offline before draining before busy before online."""
-    if not record.online:
-        return NodeStatus.OFFLINE
-    if drained or record.own_status is NodeStatus.DRAINING:
-        return NodeStatus.DRAINING
-    return NodeStatus.BUSY if record.own_status is NodeStatus.BUSY else NodeStatus.ONLINE
-
-
-def node_answer(record: NodeRecord, drained: bool, instances: Collection[InstanceFacts]) -> Node:
+def node_json(row: Row, capabilities: JsonObject | None = None) -> bytes:
     """The node as every route and subject answers it."""
-    document = record.document
-    tier, tier_warnings = tier_of(document)
-    beat, beat_warnings = _current_beat(record)
-    status = status_of(record, drained)
-    gpus = document.gpus or []
-    vram = sum(gpu.vram_mb or 0 for gpu in gpus)
-    cpu, memory = document.cpu or Cpu(), document.memory or Memory()
-    fields: dict[str, Any] = {
+    state = {**state_fields(row), "capabilities": capabilities}
+    return b"{" + row.profile.members + b"," + to_json(state, inf_nan_mode="null")[1:]
+
+
+def single_json(row: Row) -> bytes:
+    """A single-node answer: the same with the flat form under `capabilities`."""
+    document, state = row.record.document, state_fields(row)
+    flat: JsonObject = {
         **descriptive(document),
+        **flat_hardware(document.cpu, document.memory, document.gpus or []),
         "node_id": document.node_id,
         "hostname": document.hostname,
-        "tier": tier,
-        "declared_tier": document.declared_tier,
-        "status": status,
-        "is_online": record.online,
-        "is_draining": drained or record.own_status is NodeStatus.DRAINING,
-        "registered_at": record.registered_at,
-        "last_heartbeat": record.last_heartbeat,
-        "cpu": cpu,
-        "memory": memory,
-        "gpus": gpus,
-        "platform": document.platform,
+        "tier": row.profile.tier,
         "ipv4": document.ipv4,
-        "network": document.network or {},
-        "labels": document.labels or {},
-        "supported_models": _models(document, instances),
-        "work_types": document.work_types,
-        "slots": document.slots,
-        "endpoints": _endpoints(document, instances),
-        "heartbeat_seconds": beat_seconds(document.heartbeat_seconds, record.life.gaps),
-        "boot_id": document.boot_id,
-        "managed": document.managed,
-        "fenced": document.fenced,
-        "cpu_cores": cpu.cores,
-        "cpu_threads": cpu.threads,
-        "cpu_model": cpu.model_name,
-        "memory_mb": memory.total_mb,
-        "gpu_count": len(gpus),
-        "gpu_vram_mb": vram,
-        "gpu_vram_gb": mib_to_gib(vram),
-        "gpu_models": [gpu.name for gpu in gpus],
-        **_state(document, beat),
-        "measured": list(record.measured),
-        "warnings": [*tier_warnings, *beat_warnings, *_clone_warning(record)],
+        "supported_models": from_json(b"{" + row.profile.members + b"}")["supported_models"],
+        **{name: state[name] for name in _FLAT_STATE},
     }
-    return Node.model_construct(**fields)
+    return node_json(row, flat)
 
 
-def with_capabilities(node: Node, document: NodeDocument) -> Node:
-    """A single-node answer: the same with the flat form under `capabilities`."""
-    body = node.model_dump(include=set(_FLAT_STATE), mode="json")
-    flat: JsonObject = {**descriptive(document), **flat_hardware(node.cpu, node.memory, node.gpus), **body}
-    return node.model_copy(update={"capabilities": flat})
+def node_model(row: Row) -> Node:
+    """The node as a record, for those few who read more than they pass on."""
+    return Node.model_validate_json(node_json(row))
 
 
-def _current_beat(record: NodeRecord) -> tuple[Heartbeat, list[str]]:
-    """The last heartbeat over what the document itself said."""
-    announced, warnings = first_beat(record.document)
-    base = announced or Heartbeat(node_id=record.node_id)
-    if record.beat is None:
-        return base, warnings
-    given = {name: getattr(record.beat, name) for name in record.beat.model_fields_set}
-    return base.model_copy(update={k: v for k, v in given.items() if v is not None}), warnings
+def nodes_json(rows: Collection[Row], next_cursor: str | None, at: datetime, more: JsonObject) -> bytes:
+    """A list answer: `nodes`, `count`, `next_cursor`, `timestamp` and `more`."""
+    tail = to_json({"count": len(rows), "next_cursor": next_cursor, "timestamp": at, **more})
+    return b'{"nodes":[' + b",".join(map(node_json, rows)) + b"]," + tail[1:]
 
 
-def _state(document: NodeDocument, beat: Heartbeat) -> JsonObject:
-    utilisations = [beat.cpu_utilization, beat.memory_utilization, *(beat.gpu_utilization or [])]
+def event_json(event: str, node_id: str, row: Row | None, at: datetime) -> bytes:
+    """A node event with the whole node."""
+    tail = to_json({"event": event, "node_id": node_id, "timestamp": at, "v": 1})
+    return b'{"node":' + (node_json(row) if row else b"null") + b"," + tail[1:]
+
+
+def fitting(rows: Sequence[Row], largest_bytes: int) -> int:
+    """How many of the nodes fit into so many bytes of JSON."""
+    used = 0
+    for number, row in enumerate(rows):
+        used += len(node_json(row)) + 1
+        if used > largest_bytes:
+            return number
+    return len(rows)
+
+
+def state_fields(row: Row) -> JsonObject:
+    """The fields of a `Node` that change from heartbeat to heartbeat."""
+    record = row.record
+    beat, said = record.beat or _NOTHING, row.profile.announced or _NOTHING
+    cpu = _last(beat.cpu_utilization, said.cpu_utilization)
+    memory = _last(beat.memory_utilization, said.memory_utilization)
+    gpus = _last(beat.gpu_utilization, said.gpu_utilization) or []
     return {
-        "available_cpu_slots": beat.available_cpu_slots,
-        "available_gpu_slots": beat.available_gpu_slots,
-        "available_memory_mb": _first(
-            beat.available_memory_mb, document.memory.available_mb if document.memory else None
-        ),
-        "available_vram_mb": _first(beat.available_vram_mb, _free_vram(document)),
-        "cpu_utilization": beat.cpu_utilization,
-        "memory_utilization": beat.memory_utilization,
-        "gpu_utilization": beat.gpu_utilization or [],
-        "utilization_score": max((value for value in utilisations if value is not None), default=0.0),
-        "active_jobs": beat.active_jobs or 0,
-        "memory_level": beat.memory_level or MemoryLevel.OK,
+        "status": row.status,
+        "is_online": record.online,
+        "is_draining": row.is_draining,
+        "last_heartbeat": record.last_heartbeat,
+        "heartbeat_seconds": beat_seconds(record.document.heartbeat_seconds, record.life.gaps),
+        "available_cpu_slots": _last(beat.available_cpu_slots, said.available_cpu_slots),
+        "available_gpu_slots": _last(beat.available_gpu_slots, said.available_gpu_slots),
+        "available_memory_mb": row.available_memory_mb,
+        "available_vram_mb": row.available_vram_mb,
+        "cpu_utilization": cpu,
+        "memory_utilization": memory,
+        "gpu_utilization": gpus,
+        "utilization_score": max((value for value in (cpu, memory, *gpus) if value is not None), default=0.0),
+        "active_jobs": _last(beat.active_jobs, said.active_jobs) or 0,
+        "memory_level": _last(beat.memory_level, said.memory_level) or MemoryLevel.OK,
+        "warnings": warnings_of(row),
     }
 
 
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
-
-
-def _free_vram(document: NodeDocument) -> int | None:
-    known = [gpu for gpu in document.gpus or [] if gpu.vram_mb is not None]
-    if not known:
-        return None
-    return sum(max(0, (gpu.vram_mb or 0) - (gpu.vram_used_mb or 0)) for gpu in known)
-
-
-def _models(document: NodeDocument, instances: Collection[InstanceFacts]) -> list[str] | None:
-    """Declared names and those of ready instances; None for a plain worker that declared nothing."""
-    served = [name for instance in instances if instance.ready for name in instance.served_names]
-    if not served and document.supported_models is None and not document.managed:
-        return None
-    return list(dict.fromkeys([*(document.supported_models or []), *served]))
-
-
-def _endpoints(document: NodeDocument, instances: Collection[InstanceFacts]) -> JsonObject:
-    serving = {item.instance_name: item.api for item in instances if item.ready and item.api}
-    return {**(document.endpoints or {}), **serving}
+def warnings_of(row: Row) -> list[str]:
+    """What an operator should know of the node."""
+    return [*row.profile.warnings, *_clone_warning(row.record)]
 
 
 def _clone_warning(record: NodeRecord) -> list[str]:
     if not record.boots.cloned:
         return []
     return ["two hosts speak under this node id (their boot ids alternate); give one another NODE_ID"]
+
+
+def _last(newer: T | None, older: T | None) -> T | None:
+    return older if newer is None else newer

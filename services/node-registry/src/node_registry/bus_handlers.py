@@ -5,7 +5,7 @@ from compute_common.bus import Bus, Message
 from compute_common.ids import is_identifier
 from compute_common.problems import Problem, invalid
 from compute_common.schemas.benchmark import BenchmarkResult
-from compute_common.schemas.node import Heartbeat, NodeDocument, NodeDrain, NodeQuery, NodeRemove, NodesAnswer
+from compute_common.schemas.node import Heartbeat, NodeDocument, NodeDrain, NodeQuery, NodeRemove
 from compute_common.schemas.vllm import InstanceEvent
 from compute_common.times import utc_now
 from node_registry.pages import LARGEST_ANSWER_BYTES, query_answer
@@ -76,8 +76,9 @@ class BusHandlers:
     async def lives_itself(self, subject: str, body: Message) -> None:
         await self.lives({"node_id": _speaker(subject, body)})
 
-    async def query(self, body: Message) -> NodesAnswer:
-        return query_answer(self._table, NodeQuery.model_validate(body), utc_now(), LARGEST_ANSWER_BYTES)
+    async def query(self, body: Message) -> bytes:
+        query = NodeQuery.model_validate(body)
+        return query_answer(self._table, query, utc_now(), LARGEST_ANSWER_BYTES).answer_json()
 
 
 def _speaker(subject: str, body: Message) -> str:

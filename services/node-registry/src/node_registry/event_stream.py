@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from compute_common.problems import unavailable
-from compute_common.schemas.node import NodeEvent
 
 MOST_LISTENERS = 256
 QUEUE_LENGTH = 1024
@@ -18,12 +17,12 @@ class EventStream:
         self._queues: set[asyncio.Queue[bytes | None]] = set()
         self._sequence = 0
 
-    def publish(self, event: NodeEvent) -> None:
-        """Hand the event to every listener; never waits."""
+    def publish(self, kind: str, event: bytes) -> None:
+        """Hand the event (one line of JSON) to every listener; never waits."""
         if not self._queues:
             return
         self._sequence += 1
-        frame = f"id: {self._sequence}\nevent: {event.event}\ndata: {event.model_dump_json()}\n\n".encode()
+        frame = f"id: {self._sequence}\nevent: {kind}\ndata: ".encode() + event + b"\n\n"
         for queue in list(self._queues):
             try:
                 queue.put_nowait(frame)

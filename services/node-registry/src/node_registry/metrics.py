@@ -8,30 +8,30 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from compute_common.enums import NodeStatus, Tier
-from compute_common.schemas.node import Node
+from node_registry.rows import Row
 
 
 class NodesCollector(Collector):
     """Nodes by status and by tier."""
 
-    def __init__(self, nodes: Callable[[], Iterable[Node]]) -> None:
-        self._nodes = nodes
+    def __init__(self, rows: Callable[[], Iterable[Row]]) -> None:
+        self._rows = rows
 
     def collect(self) -> Iterable[Metric]:
-        nodes = list(self._nodes())
+        nodes = list(self._rows())
         yield GaugeMetricFamily("compute_nodes_total", "Nodes known, whatever their status", value=len(nodes))
         by_status = Tally(node.status for node in nodes)
         status = GaugeMetricFamily("compute_nodes", "Nodes by status", labels=["status"])
         for name in NodeStatus:
             status.add_metric([name.value], by_status[name])
         yield status
-        by_tier = Tally(node.tier for node in nodes if node.is_online)
+        by_tier = Tally(node.profile.tier for node in nodes if node.is_online)
         online = GaugeMetricFamily("compute_nodes_online", "Online nodes by tier", labels=["tier"])
         for tier in Tier:
             online.add_metric([tier.value], by_tier[tier])
         yield online
         vram = GaugeMetricFamily("compute_nodes_gpu_memory_bytes", "GPU memory of online nodes")
-        vram.add_metric([], sum(node.gpu_vram_mb for node in nodes if node.is_online) * 2**20)
+        vram.add_metric([], sum(node.profile.vram_mb for node in nodes if node.is_online) * 2**20)
         yield vram
 
 

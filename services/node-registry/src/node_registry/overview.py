@@ -1,6 +1,7 @@
 """One document for the status page."""
 
 import contextlib
+from collections import Counter as Tally
 
 from pydantic import Field
 
@@ -9,8 +10,10 @@ from compute_common.bus import Bus
 from compute_common.enums import InstanceStatus, Tier
 from compute_common.problems import Problem
 from compute_common.schemas.base import JsonObject, Wire
-from compute_common.schemas.node import Node, NodeStats
+from compute_common.schemas.node import NodeStats
 from compute_common.times import UtcTime, utc_now
+from node_registry.answers import warnings_of
+from node_registry.rows import Row
 from node_registry.table import NodeTable
 
 QUEUE_TIMEOUT_SECONDS = 0.5
@@ -41,20 +44,21 @@ class Overview(Wire):
 
 def stats(table: NodeTable) -> NodeStats:
     """Counts of nodes; `by_tier` counts every known node."""
-    nodes = list(table.nodes())
+    nodes = list(table.rows())
     online = sum(node.is_online for node in nodes)
+    tiers = Tally(node.profile.tier for node in nodes)
     return NodeStats(
         total_nodes=len(nodes),
         online_nodes=online,
         offline_nodes=len(nodes) - online,
-        by_tier={tier.value: sum(node.tier is tier for node in nodes) for tier in Tier},
+        by_tier={tier.value: tiers[tier] for tier in Tier},
         timestamp=utc_now(),
     )
 
 
 async def overview(table: NodeTable, bus: Bus) -> Overview:
     """What the registry knows, and the queue's statistics when work marshaling answers in time."""
-    nodes = list(table.nodes())
+    nodes = list(table.rows())
     return Overview(
         nodes=stats(table),
         gpus=_gpus(nodes),
@@ -68,16 +72,16 @@ async def overview(table: NodeTable, bus: Bus) -> Overview:
             for node_id, facts in table.instances()
         ],
         queue=await _queue(bus),
-        warnings=[f"{node.node_id}: {text}" for node in nodes for text in node.warnings][:MOST_WARNINGS],
+        warnings=[f"{node.node_id}: {text}" for node in nodes for text in warnings_of(node)][:MOST_WARNINGS],
         timestamp=utc_now(),
     )
 
 
-def _gpus(nodes: list[Node]) -> OverviewGpus:
+def _gpus(nodes: list[Row]) -> OverviewGpus:
     online = [node for node in nodes if node.is_online]
     return OverviewGpus(
-        count=sum(node.gpu_count for node in online),
-        total_mb=sum(node.gpu_vram_mb for node in online),
+        count=sum(node.profile.gpu_count for node in online),
+        total_mb=sum(node.profile.vram_mb for node in online),
         available_mb=sum(node.available_vram_mb or 0 for node in online),
     )
 

@@ -1,101 +1,94 @@
 """Which nodes match a filter, and which of them are best."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
 
-from compute_common.enums import NodeStatus
-from compute_common.schemas.node import Node, NodeQuery
+from compute_common.schemas.node import NodeQuery
 from compute_common.units import label_to_mib
+from node_registry.rows import Row, speed
 
-_STATUS_ORDER = [NodeStatus.ONLINE, NodeStatus.BUSY, NodeStatus.DRAINING, NodeStatus.OFFLINE]
-
-
-def select(nodes: Iterable[Node], query: NodeQuery) -> list[Node]:
-    """Every matching node, best first (`limit` is the caller's business)."""
-    found = [node for node in nodes if matches(node, query)]
-    found.sort(key=lambda node: _rank(node, query.model))
-    return found
+Test = Callable[[Row], bool]
 
 
-def matches(node: Node, query: NodeQuery) -> bool:
-    """Whether one node meets every part of the filter."""
-    return (
-        _status_fits(node, query)
-        and _gpus_fit(node, query)
-        and _host_fits(node, query)
-        and (query.model is None or serves(node, query.model))
-        and (query.work_type is None or takes(node, query.work_type))
-    )
+def select(ranked: Iterable[Row], query: NodeQuery) -> list[Row]:
+    """Matching nodes of `ranked` (best first), as many as the query's limit.
+
+    Among equally free nodes those come first that were measured fastest with the model asked for.
+    """
+    found = matching(ranked, query)
+    if query.model is None:
+        return list(islice(found, query.limit))
+    return _fastest_first(found, query.model.lower(), query.limit)
 
 
-def serves(node: Node, model: str) -> bool:
-    """Whether `model` is, ignoring case, one of the node's models or the last path part of one."""
-    asked = model.lower()
-    return any(
-        asked in (name.lower(), name.lower().rsplit("/", 1)[-1]) for name in node.supported_models or ()
-    )
+def matching(rows: Iterable[Row], query: NodeQuery) -> Iterator[Row]:
+    """The rows that meet every part of the filter, in their order."""
+    tests = [*_status_tests(query), *_gpu_tests(query), *_host_tests(query), *_work_tests(query)]
+    for row in rows:
+        for test in tests:
+            if not test(row):
+                break
+        else:
+            yield row
 
 
-def takes(node: Node, work_type: str) -> bool:
+def takes(row: Row, work_type: str) -> bool:
     """A node that names work types takes only those; a managed one that names none takes nothing."""
-    if node.work_types is None:
-        return not node.managed
-    return work_type.lower() in (name.lower() for name in node.work_types)
+    types = row.profile.work_types
+    return not row.profile.managed if types is None else work_type in types
 
 
-def _status_fits(node: Node, query: NodeQuery) -> bool:
-    if query.status is not None:
-        return node.status is query.status
-    if query.online_only and not node.is_online:
-        return False
-    return query.include_draining or not node.is_draining
+def _fastest_first(found: Iterable[Row], model: str, limit: int | None) -> list[Row]:
+    chosen: list[Row] = []
+    for _rank, equals in groupby(found, key=lambda row: row.rank[:4]):
+        chosen += sorted(equals, key=lambda row: (-speed(row.record, model), row.node_id))
+        if limit is not None and len(chosen) >= limit:
+            return chosen[:limit]
+    return chosen
 
 
-def _gpus_fit(node: Node, query: NodeQuery) -> bool:
-    if query.requires_gpu and not node.gpus:
-        return False
-    if query.min_gpu_count is not None and len(node.gpus) < query.min_gpu_count:
-        return False
+def _status_tests(query: NodeQuery) -> Iterator[Test]:
+    if (status := query.status) is not None:
+        yield lambda row: row.status is status
+        return
+    if query.online_only:
+        yield lambda row: row.record.online
+    if not query.include_draining:
+        yield lambda row: not row.is_draining
+
+
+def _gpu_tests(query: NodeQuery) -> Iterator[Test]:
+    least = max(query.min_gpu_count or 0, int(query.requires_gpu))
+    if least:
+        yield lambda row: row.profile.gpu_count >= least
     if query.min_vram_gb is not None:
-        largest = max((gpu.vram_mb or 0 for gpu in node.gpus), default=0)
-        if largest < label_to_mib(query.min_vram_gb):
-            return False
-    return query.min_total_vram_gb is None or node.gpu_vram_mb >= label_to_mib(query.min_total_vram_gb)
+        largest_mb = label_to_mib(query.min_vram_gb)
+        yield lambda row: row.profile.largest_vram_mb >= largest_mb
+    if query.min_total_vram_gb is not None:
+        total_mb = label_to_mib(query.min_total_vram_gb)
+        yield lambda row: row.profile.vram_mb >= total_mb
 
 
-def _host_fits(node: Node, query: NodeQuery) -> bool:
-    cores = node.cpu_cores or node.cpu_threads or 0
-    return (
-        (query.tier is None or node.tier is query.tier)
-        and (query.min_tier is None or node.tier.rank >= query.min_tier.rank)
-        and (query.min_cpu is None or cores >= query.min_cpu)
-        and (query.min_ram_mb is None or (node.memory.total_mb or 0) >= query.min_ram_mb)
-        and (query.platform is None or node.platform is query.platform)
-        and all(node.labels.get(key) == value for key, value in (query.labels or {}).items())
-    )
+def _host_tests(query: NodeQuery) -> Iterator[Test]:
+    if (tier := query.tier) is not None:
+        yield lambda row: row.profile.tier is tier
+    if query.min_tier is not None:
+        rank = query.min_tier.rank
+        yield lambda row: row.profile.tier.rank >= rank
+    if (cores := query.min_cpu) is not None:
+        yield lambda row: row.profile.cores >= cores
+    if (ram_mb := query.min_ram_mb) is not None:
+        yield lambda row: row.profile.ram_mb >= ram_mb
+    if (platform := query.platform) is not None:
+        yield lambda row: row.profile.platform is platform
+    for item in (query.labels or {}).items():
+        yield lambda row, item=item: item in row.profile.labels.items()  # type: ignore[misc]
 
 
-def _rank(node: Node, model: str | None) -> tuple[int, bool, float, float, float, str]:
-    """Ready before busy before draining before offline, then free GPU memory, free RAM, measured speed."""
-    free_vram = node.available_vram_mb if node.available_vram_mb is not None else node.gpu_vram_mb
-    free_ram = node.available_memory_mb if node.available_memory_mb is not None else node.memory.total_mb or 0
-    return (
-        _STATUS_ORDER.index(node.status),
-        node.is_draining,
-        -free_vram,
-        -free_ram,
-        -speed(node, model),
-        node.node_id,
-    )
-
-
-def speed(node: Node, model: str | None) -> float:
-    """The best measured output tokens per second, of `model` where one is asked for."""
-    asked = model.lower() if model else None
-    return max(
-        (
-            item.output_tokens_per_s
-            for item in node.measured
-            if asked is None or asked in (item.model.lower(), item.model.lower().rsplit("/", 1)[-1])
-        ),
-        default=0.0,
-    )
+def _work_tests(query: NodeQuery) -> Iterator[Test]:
+    if query.model is not None:
+        model = query.model.lower()
+        yield lambda row: model in row.profile.models
+    if query.work_type is not None:
+        work_type = query.work_type.lower()
+        yield lambda row: takes(row, work_type)

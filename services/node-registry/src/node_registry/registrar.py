@@ -19,16 +19,17 @@ from compute_common.schemas.node import (
     Heartbeat,
     HeartbeatAnswer,
     Measured,
-    Node,
     NodeDocument,
-    NodeEvent,
     RegisterAnswer,
 )
 from compute_common.schemas.vllm import InstanceEvent
 from compute_common.times import utc_now
+from node_registry.answers import event_json, warnings_of
 from node_registry.event_stream import EventStream
 from node_registry.instances import facts_of
+from node_registry.liveness import beat_seconds
 from node_registry.records import Change, Moment
+from node_registry.rows import Row
 from node_registry.store import Store
 from node_registry.table import NodeTable
 
@@ -64,15 +65,14 @@ class Registrar:
         if "declared_tier" in body:
             body["tier"] = body.pop("declared_tier")
         await self._tell(subjects.NODES_ANNOUNCE, body)
-        node = self._known(document.node_id)
-        record = self._table.record(node.node_id)
+        row = self._known(document.node_id)
         return RegisterAnswer(
-            node_id=node.node_id,
-            registered_at=record.registered_at if record else node.registered_at,
-            tier=node.tier,
-            heartbeat_seconds=node.heartbeat_seconds,
-            offline_after_seconds=self._table.offline_after_seconds(node.node_id),
-            warnings=node.warnings,
+            node_id=row.node_id,
+            registered_at=row.record.registered_at,
+            tier=row.profile.tier,
+            heartbeat_seconds=beat_seconds(row.record.document.heartbeat_seconds, row.record.life.gaps),
+            offline_after_seconds=self._table.offline_after_seconds(row.node_id),
+            warnings=warnings_of(row),
         )
 
     async def receive_heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
@@ -87,8 +87,8 @@ class Registrar:
         await self.drain(node_id, drain)
         await self._tell(subjects.NODES_DRAIN, {"node_id": node_id, "drain": drain})
         await self._store.flush()  # an operator's word is kept before it is answered
-        node = self._table.node(node_id)
-        return DrainAnswer(status=node.status if node else NodeStatus.OFFLINE, node_id=node_id)
+        row = self._table.row(node_id)
+        return DrainAnswer(status=row.status if row else NodeStatus.OFFLINE, node_id=node_id)
 
     async def delete(self, node_id: str) -> None:
         self._known(node_id)
@@ -158,13 +158,8 @@ class Registrar:
         for change in changes:
             self._store.touch(change.node_id)
             self._events.labels(change.event).inc()
-            event = NodeEvent(
-                event=change.event,
-                node_id=change.node_id,
-                node=self._table.node(change.node_id),
-                timestamp=utc_now(),
-            )
-            self._stream.publish(event)
+            event = event_json(change.event, change.node_id, self._table.row(change.node_id), utc_now())
+            self._stream.publish(change.event, event)
             await self._tell(subjects.NODES_EVENT, event, mark=False)
 
     # --- inside
@@ -173,11 +168,11 @@ class Registrar:
         """Whether this replica published the message itself; the mark is taken off."""
         return bool(body.pop(ORIGIN, None) == self.replica_id)
 
-    def _known(self, node_id: str) -> Node:
-        node = self._table.node(node_id)
-        if node is None:
+    def _known(self, node_id: str) -> Row:
+        row = self._table.row(node_id)
+        if row is None:
             raise _unknown(node_id)
-        return node
+        return row
 
     async def _ask_to_announce(self, node_id: str) -> None:
         now = time.monotonic()

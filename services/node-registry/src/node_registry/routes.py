@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from compute_common.bus import Bus
 from compute_common.ids import Identifier
@@ -23,6 +23,7 @@ from compute_common.schemas.node import (
 )
 from compute_common.shell.routing import new_router
 from compute_common.times import utc_now
+from node_registry.answers import single_json
 from node_registry.event_stream import EventStream
 from node_registry.filters import ListFilter, NodeFilter
 from node_registry.overview import Overview, overview, stats
@@ -66,20 +67,20 @@ def _queries(table: NodeTable) -> APIRouter:
 
     @router.post("/query", response_model=NodesAnswer, deprecated=True)
     @router.post("/api/v1/nodes/query", response_model=NodesAnswer)
-    async def query(filter: NodeQuery) -> NodesAnswer:  # noqa: A002 - the name in the documentation
+    async def query(filter: NodeQuery) -> Response:  # noqa: A002 - the name in the documentation
         """Nodes that match, best first; online and not draining unless asked otherwise."""
-        return query_answer(table, filter, utc_now())
+        return _json(query_answer(table, filter, utc_now()).answer_json())
 
     @router.get("/query", response_model=NodesAnswer, deprecated=True)
-    async def query_by_parameters(filter: Annotated[NodeFilter, Query()]) -> NodesAnswer:  # noqa: A002
+    async def query_by_parameters(filter: Annotated[NodeFilter, Query()]) -> Response:  # noqa: A002
         """The same with the filter in the query string."""
-        return query_answer(table, filter.query(), utc_now())
+        return _json(query_answer(table, filter.query(), utc_now()).answer_json())
 
     @router.get("/nodes", response_model=NodeList, deprecated=True)
     @router.get("/api/v1/nodes", response_model=NodeList)
-    async def list_nodes(filter: Annotated[ListFilter, Query()]) -> NodeList:  # noqa: A002
+    async def list_nodes(filter: Annotated[ListFilter, Query()]) -> Response:  # noqa: A002
         """Every node whatever its status, in the order of ids."""
-        return list_page(table, filter.query(), filter.limit, utc_now())
+        return _json(list_page(table, filter.query(), filter.limit, utc_now()).list_json())
 
     return router
 
@@ -130,14 +131,14 @@ def _nodes(registrar: Registrar, table: NodeTable) -> APIRouter:
 
     @router.get("/nodes/{node_id}", response_model=Node, deprecated=True)
     @router.get("/api/v1/nodes/{node_id}", response_model=Node)
-    async def one(node_id: Identifier) -> Node:
+    async def one(node_id: Identifier) -> Response:
         """One node, with its flat form under `capabilities`."""
-        node = table.single(node_id)
-        if node is None:
+        row = table.row(node_id)
+        if row is None:
             raise not_found(
                 "unknown-node", f"no node '{node_id}' is registered; GET /api/v1/nodes lists them"
             )
-        return node
+        return _json(single_json(row))
 
     @router.delete("/api/v1/nodes/{node_id}", status_code=204)
     async def remove(node_id: Identifier) -> None:
@@ -157,3 +158,8 @@ def _nodes(registrar: Registrar, table: NodeTable) -> APIRouter:
         return await registrar.set_drain(node_id, drain=False)
 
     return router
+
+
+def _json(body: bytes) -> Response:
+    """Ready JSON, as its route's response model describes it."""
+    return Response(body, media_type="application/json")

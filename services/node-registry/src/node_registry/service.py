@@ -13,11 +13,10 @@ from compute_common.shell.service import Check
 from node_registry import routes
 from node_registry.bus_handlers import BusHandlers
 from node_registry.event_stream import EventStream
-from node_registry.kv_store import KvStore
 from node_registry.metrics import NodesCollector, events_counter
 from node_registry.registrar import Registrar
 from node_registry.settings import Settings
-from node_registry.store import Store
+from node_registry.stores import store_for
 from node_registry.system_events import SystemEvents
 from node_registry.table import NodeTable
 
@@ -38,9 +37,9 @@ class NodeRegistry(Service):
         self.table = NodeTable(settings.register_ttl_seconds, settings.max_nodes, settings.max_document_bytes)
         registry = self.metrics.registry
         self.stream = EventStream()
-        self.store: Store = KvStore(self.bus, self.table, Registrar.now, registry)
+        self.store = store_for(settings, self.bus, self.table, registry)
         self.registrar = Registrar(self.bus, self.table, self.store, self.stream, events_counter(registry))
-        registry.register(NodesCollector(self.table.nodes))
+        registry.register(NodesCollector(self.table.rows))
         self.system_events = SystemEvents(settings)
         self._replayed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

@@ -47,6 +47,29 @@ class Settings(ServiceSettings):
         description="How often changed nodes are written to the store",
     )
 
+    supabase_url: str | None = Field(
+        None,
+        validation_alias=env("SUPABASE_URL"),
+        description="With the key: nodes are remembered in this Supabase project, not in JetStream KV",
+    )
+    supabase_service_key: SecretStr | None = Field(
+        None,
+        validation_alias=env("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+        description="The project's service_role (or secret) key; never logged",
+    )
+    supabase_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        validation_alias=env("SUPABASE_TIMEOUT_SECONDS"),
+        description="Longest single request to Supabase",
+    )
+    supabase_retry_seconds: float = Field(
+        15.0,
+        gt=0,
+        validation_alias=env("SUPABASE_RETRY_SECONDS"),
+        description="Longest pause between tries while Supabase is down",
+    )
+
     @model_validator(mode="after")
     def _own_nats_url(self) -> "Settings":
         if self.registry_nats_url is not None:

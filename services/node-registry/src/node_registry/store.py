@@ -9,7 +9,6 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -33,7 +32,7 @@ class Loaded:
 class Store(ABC):
     """Node records and drains. `reload` and `flush` hold one lock: what is being written is not read back."""
 
-    label: ClassVar[str]
+    label: str
 
     def __init__(self, table: NodeTable, now: Callable[[], Moment], registry: CollectorRegistry) -> None:
         self._table = table
@@ -92,7 +91,7 @@ class Store(ABC):
             if not on and name not in self._dirty_drains:
                 self._table.drain(name, drain=False)
         stored = {record.node_id for record in loaded.records}
-        self._dirty_nodes |= {node.node_id for node in self._table.nodes()} - stored
+        self._dirty_nodes |= {row.node_id for row in self._table.rows()} - stored
         self._dirty_drains |= self._table.drains - set(loaded.drains)
         return added
 

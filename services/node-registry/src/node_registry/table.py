@@ -10,11 +10,14 @@ from compute_common import wire_json
 from compute_common.enums import NodeStatus
 from compute_common.problems import Problem, unavailable
 from compute_common.schemas.node import Heartbeat, Measured, Node, NodeDocument
-from node_registry.answers import node_answer, status_of, with_capabilities
+from node_registry.answers import node_model
 from node_registry.documents import boots_after, merge, same
 from node_registry.instances import InstanceTable
-from node_registry.liveness import Life, allowed_silence, beaten, seen
+from node_registry.liveness import Life, beaten, seen
+from node_registry.profiles import Profile, profile_of
+from node_registry.ranking import Ranking
 from node_registry.records import Boots, Change, InstanceFacts, Moment, NodeRecord
+from node_registry.rows import Row, row_of, status_of
 
 MEASUREMENTS_KEPT = 64
 
@@ -28,22 +31,26 @@ class NodeTable:
         self._ttl = register_ttl_seconds
         self._max_nodes = max_nodes
         self._max_document_bytes = max_document_bytes
-        self._records: dict[str, NodeRecord] = {}
+        self._rows: dict[str, Row] = {}
+        self._ranking = Ranking()
         self._drains: set[str] = set()
         self._instances = InstanceTable()
-        self._views: dict[str, Node] = {}
         self._deaf_since: float | None = None
 
     # --- reading
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._rows)
 
     def __contains__(self, node_id: object) -> bool:
-        return node_id in self._records
+        return node_id in self._rows
 
     def record(self, node_id: str) -> NodeRecord | None:
-        return self._records.get(node_id)
+        row = self._rows.get(node_id)
+        return row.record if row else None
+
+    def row(self, node_id: str) -> Row | None:
+        return self._rows.get(node_id)
 
     def is_drained(self, node_id: str) -> bool:
         return node_id in self._drains
@@ -55,45 +62,31 @@ class NodeTable:
 
     def node(self, node_id: str) -> Node | None:
         """The node as lists answer it."""
-        record = self._records.get(node_id)
-        if record is None:
-            return None
-        view = self._views.get(node_id)
-        if view is None:
-            view = node_answer(record, node_id in self._drains, self._instances.of(node_id))
-            self._views[node_id] = view
-        return view
+        row = self._rows.get(node_id)
+        return node_model(row) if row else None
 
-    def single(self, node_id: str) -> Node | None:
-        """The node as a single-node route answers it, flat form included."""
-        node, record = self.node(node_id), self._records.get(node_id)
-        return with_capabilities(node, record.document) if node and record else None
+    def rows(self) -> Iterable[Row]:
+        """Every node, in no order; to be read before anything else happens to the table."""
+        return self._rows.values()
 
-    def nodes(self) -> Iterator[Node]:
-        """Every node, in no order."""
-        for node_id in self._records:
-            node = self.node(node_id)
-            if node is not None:
-                yield node
+    def ranked(self) -> Iterator[Row]:
+        """Every node, best first; to be read before anything else happens to the table."""
+        return map(self._rows.__getitem__, self._ranking)
 
     def instances(self) -> Iterator[tuple[str, InstanceFacts]]:
         """Every model instance heard of, with its node's id."""
         return self._instances.all()
 
-    def heartbeat_seconds(self, node_id: str) -> float:
-        node = self.node(node_id)
-        return node.heartbeat_seconds if node else 0.0
-
     def offline_after_seconds(self, node_id: str) -> float:
         """The silence this node is allowed now."""
-        record = self._records[node_id]
-        return allowed_silence(record.document.heartbeat_seconds, record.life, self._ttl)
+        row = self._rows[node_id]
+        return row.deadline - row.record.life.last_seen
 
     # --- messages of nodes
 
     def announce(self, document: NodeDocument, at: Moment) -> list[Change]:
         """A whole or partial document. Raises `Problem` when it, or the table, would grow too large."""
-        old = self._records.get(document.node_id)
+        old = self.record(document.node_id)
         merged = merge(old.document if old else None, document)
         self._check_size(merged)
         if old is None:
@@ -113,7 +106,7 @@ class NodeTable:
 
     def heartbeat(self, beat: Heartbeat, at: Moment) -> list[Change] | None:
         """A heartbeat; None when the node is not known and should announce itself."""
-        old = self._records.get(beat.node_id)
+        old = self.record(beat.node_id)
         if old is None:
             return None
         goodbye = beat.status is NodeStatus.OFFLINE
@@ -129,14 +122,14 @@ class NodeTable:
 
     def sign_of_life(self, node_id: str, at: Moment) -> list[Change]:
         """Any other message of a node; nothing for an unknown one."""
-        old = self._records.get(node_id)
+        old = self.record(node_id)
         if old is None:
             return []
         return self._transition(old, replace(old, life=seen(old.life, at.mono, at.by_bus), online=True))
 
     def connection_lost(self, node_id: str, since: float) -> list[Change]:
         """The node's connection to NATS ended at `since`: it is offline unless it was heard after that."""
-        record = self._records.get(node_id)
+        record = self.record(node_id)
         if record is None or not record.online or record.life.last_seen > since:
             return []
         return [self._set_offline(record)]
@@ -152,16 +145,17 @@ class NodeTable:
             self._drains.add(node_id)
         else:
             self._drains.discard(node_id)
-        self._views.pop(node_id, None)
-        if node_id not in self._records:
+        if node_id not in self._rows:
             return []
+        self._rebuild(node_id)
         return [Change("draining" if drain else "updated", node_id)]
 
     def remove(self, node_id: str) -> list[Change]:
         """Forget a node; a drain of it stays."""
-        if self._records.pop(node_id, None) is None:
+        row = self._rows.pop(node_id, None)
+        if row is None:
             return []
-        self._views.pop(node_id, None)
+        self._ranking.replace(row.rank, None)
         return [Change("removed", node_id)]
 
     # --- what others know of a node
@@ -174,7 +168,7 @@ class NodeTable:
 
     def measure(self, node_id: str, measured: Iterable[Measured]) -> list[Change]:
         """Speeds a benchmark measured on a node; the newest per model, engine and batch size stays."""
-        old = self._records.get(node_id)
+        old = self.record(node_id)
         if old is None:
             return []
         kept = {(item.model, item.engine, item.batch_size): item for item in old.measured}
@@ -195,9 +189,9 @@ class NodeTable:
         """
         self._mind_deafness(now, hearing)
         changes = [
-            self._set_offline(record)
-            for record in list(self._records.values())
-            if record.online and self._is_overdue(record, now, hearing)
+            self._set_offline(row.record)
+            for row in list(self._rows.values())
+            if row.deadline < now and row.record.online and (hearing or not row.record.life.heard_by_bus)
         ]
         for node_id in self._instances.expire(now) if hearing else ():
             changes += self._refreshed(node_id)
@@ -207,19 +201,38 @@ class NodeTable:
         """Take in what was stored; what is known already is fresher and stays. The ids that were added."""
         added = []
         for record in records:
-            if record.node_id not in self._records and len(self._records) < self._max_nodes:
+            if record.node_id not in self._rows and len(self._rows) < self._max_nodes:
                 self._put(record)
                 added.append(record.node_id)
         for node_id in drains:
             self._drains.add(node_id)
-            self._views.pop(node_id, None)
+            if node_id in self._rows:
+                self._rebuild(node_id)
         return added
 
     # --- inside
 
     def _put(self, record: NodeRecord) -> None:
-        self._records[record.node_id] = record
-        self._views.pop(record.node_id, None)
+        """Take in a record; what only its document decides is kept while that stays the same object."""
+        row = self._rows.get(record.node_id)
+        same_profile = (
+            row is not None
+            and row.record.document is record.document
+            and row.record.measured is record.measured
+        )
+        self._place(record, row.profile if row is not None and same_profile else None)
+
+    def _rebuild(self, node_id: str) -> None:
+        """Its drain or its instances changed."""
+        self._place(self._rows[node_id].record, None)
+
+    def _place(self, record: NodeRecord, profile: Profile | None) -> None:
+        node_id = record.node_id
+        profile = profile or profile_of(record, self._instances.of(node_id))
+        old = self._rows.get(node_id)
+        new = row_of(record, profile, node_id in self._drains, self._ttl)
+        self._rows[node_id] = new
+        self._ranking.replace(old.rank if old else None, new.rank)
 
     def _transition(self, old: NodeRecord, new: NodeRecord) -> list[Change]:
         self._put(new)
@@ -232,18 +245,14 @@ class NodeTable:
         return []
 
     def _refreshed(self, node_id: str) -> list[Change]:
-        self._views.pop(node_id, None)
-        return [Change("updated", node_id)] if node_id in self._records else []
+        if node_id not in self._rows:
+            return []
+        self._rebuild(node_id)
+        return [Change("updated", node_id)]
 
     def _set_offline(self, record: NodeRecord) -> Change:
         self._put(replace(record, online=False))
         return Change("offline", record.node_id)
-
-    def _is_overdue(self, record: NodeRecord, now: float, hearing: bool) -> bool:
-        if record.life.heard_by_bus and not hearing:
-            return False
-        allowed = allowed_silence(record.document.heartbeat_seconds, record.life, self._ttl)
-        return now - record.life.last_seen > allowed
 
     def _mind_deafness(self, now: float, hearing: bool) -> None:
         if not hearing:
@@ -252,11 +261,11 @@ class NodeTable:
         if self._deaf_since is None:
             return
         self._instances.grant(now - self._deaf_since)
-        for record in self._records.values():
+        for record in [row.record for row in self._rows.values()]:
             if record.online and record.life.heard_by_bus and record.life.last_seen < now:
                 silent_before = max(0.0, self._deaf_since - record.life.last_seen)
                 life = replace(record.life, last_seen=max(record.life.last_seen, now - silent_before))
-                self._records[record.node_id] = replace(record, life=life)
+                self._put(replace(record, life=life))
         self._deaf_since = None
 
     def _check_size(self, document: NodeDocument) -> None:
@@ -269,9 +278,9 @@ class NodeTable:
             )
 
     def _make_room(self) -> list[Change]:
-        if len(self._records) < self._max_nodes:
+        if len(self._rows) < self._max_nodes:
             return []
-        silent = [record for record in self._records.values() if not record.online]
+        silent = [row.record for row in self._rows.values() if not row.record.online]
         if not silent:
             raise unavailable("registry-full", f"the registry holds {self._max_nodes} nodes, all online")
         return self.remove(min(silent, key=lambda record: record.life.last_seen).node_id)

@@ -1,0 +1,213 @@
+"""The table's memory in Supabase: batches of upserts, deletes as tombstones, patient while it is down.
+
+What changed stays in memory until it is written, deletes included; after a failure the pause before the next
+try doubles up to `retry_seconds`. Nothing is written before what is stored was read once. The key is in no
+log and no error.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import structlog
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from node_registry.records import Moment
+from node_registry.store import Loaded, Store
+from node_registry.supabase_rows import (
+    DRAINS,
+    NODES,
+    StoredRow,
+    StoreError,
+    batches,
+    drain_row,
+    node_row,
+    record_of,
+)
+from node_registry.table import NodeTable
+
+if TYPE_CHECKING:
+    from node_registry.supabase_tables import SupabaseTables
+
+log = structlog.get_logger("store")
+
+FIRST_PAUSE_SECONDS = 1.0
+PURGE_EVERY_SECONDS = 600.0
+TOMBSTONE_LIFE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Project:
+    """`timeout_seconds` bounds one request, `retry_seconds` the pause between tries."""
+
+    url: str
+    key: SecretStr
+    timeout_seconds: float = 10
+    retry_seconds: float = 15
+
+    @property
+    def host(self) -> str:
+        """Host and port, never what a URL may hold before an @."""
+        try:
+            parts = urlsplit(self.url)
+            return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "?"
+        except ValueError:
+            return "?"
+
+
+class SupabaseStore(Store):
+    """Node records in compute_nodes, drains in compute_drains."""
+
+    def __init__(
+        self,
+        project: Project,
+        table: NodeTable,
+        now: Callable[[], Moment],
+        registry: CollectorRegistry,
+    ) -> None:
+        super().__init__(table, now, registry)
+        self._project = project
+        self._tables: SupabaseTables | None = None
+        self._is_loaded = False
+        self._failures = 0
+        self._resume_at = 0.0
+        self._purge_at = 0.0
+        self.label = f"Supabase at {project.host}"
+
+    async def reload(self) -> list[str]:
+        async with self._lock:
+            try:
+                return await self._load()
+            except StoreError as error:
+                self._pause(error)
+                return []
+
+    async def flush(self) -> None:
+        async with self._lock:
+            if self._now().mono < self._resume_at:
+                return
+            try:
+                await self._write_all()
+            except StoreError as error:
+                self._pause(error)
+
+    async def close(self) -> None:
+        self._resume_at = 0.0
+        await super().close()
+        if self._tables is not None:
+            await self._tables.close()
+            self._tables = None
+
+    # --- reading
+
+    async def _load(self) -> list[str]:
+        tables = await self._open()
+        loaded = Loaded()
+        async for page in tables.pages(DRAINS, "node_id,deleted_at", deleted_too=True):
+            loaded.drains.update((str(row["node_id"]), row.get("deleted_at") is None) for row in page)
+        async for page in tables.pages(NODES, "node_id,record"):
+            at = self._now()
+            for row in page:
+                record = record_of(row, at)
+                if record is None:
+                    log.warning("stored node is not readable")
+                else:
+                    loaded.records.append(record)
+            await asyncio.sleep(0)
+        self._is_loaded = True
+        self._resume()
+        return self._restore(loaded)
+
+    async def _open(self) -> "SupabaseTables":
+        if self._tables is None:
+            try:
+                # A thread, because the import takes half a second of this event loop otherwise.
+                module = await asyncio.to_thread(importlib.import_module, "node_registry.supabase_tables")
+            except ImportError:
+                raise StoreError(
+                    "its client is not installed: pip install 'node-registry[supabase]'"
+                ) from None
+            project = self._project
+            key = project.key.get_secret_value().strip()
+            self._tables = await module.SupabaseTables.open(project.url, key, project.timeout_seconds)
+        return self._tables
+
+    # --- writing
+
+    async def _write_all(self) -> None:
+        if not self._is_loaded:
+            restored = await self._load()
+            log.info("store read", restored=len(restored), nodes=len(self._table))
+        tables = await self._open()
+        await self._write(tables, DRAINS, self._dirty_drains, self._drain_row)
+        await self._write(tables, NODES, self._dirty_nodes, self._node_row)
+        await self._purge(tables)
+
+    async def _write(
+        self, tables: "SupabaseTables", name: str, dirty: set[str], row_of: Callable[[str], StoredRow]
+    ) -> None:
+        for batch in batches(row_of(node_id) for node_id in list(dirty)):
+            taken = {row.node_id for row in batch}
+            dirty.difference_update(taken)
+            written = False
+            try:
+                await self._upsert(tables, name, batch)
+                written = True
+            finally:  # cancelled, too
+                if not written:
+                    dirty.update(taken)
+                    self._writes.labels("failed").inc(len(batch))
+            self._resume()
+
+    async def _upsert(self, tables: "SupabaseTables", name: str, batch: list[StoredRow]) -> None:
+        """Write a batch; a row the database refuses is found by halving and does not hold up the others."""
+        try:
+            await tables.upsert(name, [row.columns for row in batch])
+        except StoreError as error:
+            if not error.row_at_fault:
+                raise
+            if len(batch) == 1:
+                self._writes.labels("refused").inc()
+                log.warning("a row is refused and not stored", node_id=batch[0].node_id, reason=error.reason)
+                return
+            middle = len(batch) // 2
+            await self._upsert(tables, name, batch[:middle])
+            await self._upsert(tables, name, batch[middle:])
+        else:
+            self._writes.labels("ok").inc(len(batch))
+
+    async def _purge(self, tables: "SupabaseTables") -> None:
+        now = self._now()
+        if now.mono < self._purge_at:
+            return
+        for name in (NODES, DRAINS):
+            await tables.purge(name, now.wall - TOMBSTONE_LIFE)
+        self._purge_at = now.mono + PURGE_EVERY_SECONDS
+
+    def _node_row(self, node_id: str) -> StoredRow:
+        return node_row(node_id, self._table.record(node_id), self._table.node(node_id), self._now())
+
+    def _drain_row(self, node_id: str) -> StoredRow:
+        return drain_row(node_id, self._table.is_drained(node_id), self._now())
+
+    # --- trouble
+
+    def _pause(self, error: StoreError) -> None:
+        if self._trouble != error.reason:
+            log.warning("store trouble", store=self.label, reason=error.reason)
+        self._trouble = error.reason
+        pause = min(FIRST_PAUSE_SECONDS * 2**self._failures, self._project.retry_seconds)
+        self._failures = min(self._failures + 1, 16)
+        self._resume_at = self._now().mono + pause
+
+    def _resume(self) -> None:
+        if self._trouble is not None and self._failures:
+            log.info("store is back", store=self.label, waiting=self.waiting)
+        self._trouble = None
+        self._failures = 0
+        self._resume_at = 0.0
