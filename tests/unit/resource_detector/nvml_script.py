@@ -38,7 +38,9 @@ class ScriptedNvml:
         if name in self.broken:
             return _raises(self.broken[name])
         if name.startswith("nvml"):
-            return getattr(self, f"_answer_{name.removeprefix('nvml')}")
+            answer = f"_answer_{name.removeprefix('nvml')}"
+            known = hasattr(type(self), answer)
+            return getattr(self, answer) if known else _raises(pynvml.NVMLError(NOT_SUPPORTED))
         return getattr(pynvml, name)
 
     def _answer_Init(self) -> None:  # noqa: N802 - NVML's own spelling

@@ -4,12 +4,13 @@ from pydantic import ConfigDict, Field
 
 from compute_common.enums import Platform, Tier
 from compute_common.schemas.base import JsonObject, Wire
-from compute_common.schemas.node import Cpu, Gpu, Memory
+from compute_common.schemas.node import Cpu, Memory
 from compute_common.schemas.node_flat import flat_hardware
 from compute_common.times import UtcTime
 from resource_detector.detection import platform_of, tier_of
 from resource_detector.detector import Detected
-from resource_detector.document import cpu_of, gpu_of, memory_of
+from resource_detector.document import cpu_of, memory_of
+from resource_detector.gpu_document import DetectedGpu, gpu_of
 from resource_detector.recommendations import Recommendations, recommend
 
 
@@ -27,7 +28,7 @@ class DetectAnswer(Wire):
     ipv4: str | None = None
     cpu: Cpu
     memory: Memory
-    gpus: list[Gpu]
+    gpus: list[DetectedGpu]
     network: JsonObject
     disks: list[JsonObject] = []
     host: JsonObject = Field({}, description="Operating system, and the machine around the container")
@@ -61,7 +62,7 @@ def detect_answer(found: Detected, document: JsonObject) -> DetectAnswer:
 def profile_answer(answer: DetectAnswer) -> JsonObject:
     """The same with the keys of older clients beside today's."""
     body = answer.model_dump(mode="json")
-    flat = flat_hardware(answer.cpu, answer.memory, answer.gpus)
+    flat = flat_hardware(answer.cpu, answer.memory, list(answer.gpus))
     threads, cores = answer.cpu.threads or 1, answer.cpu.cores or 1
     body["cpu"] |= {
         "total_threads": threads,

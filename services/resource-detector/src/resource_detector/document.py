@@ -1,9 +1,10 @@
 """Hardware as the node document this host announces."""
 
 from compute_common.schemas.base import JsonObject
-from compute_common.schemas.node import Cpu, Gpu, GpuLink, Memory
+from compute_common.schemas.node import Cpu, Memory
 from resource_detector.detection import platform_of, tier_of
-from resource_detector.findings import GpuFound, Hardware
+from resource_detector.findings import Hardware
+from resource_detector.gpu_document import gpu_of, lasting
 
 
 def cpu_of(hardware: Hardware) -> Cpu:
@@ -20,22 +21,6 @@ def memory_of(hardware: Hardware) -> Memory:
         available_mb=memory.available_mb,
         swap_total_mb=memory.swap_total_mb,
         swap_free_mb=memory.swap_free_mb,
-    )
-
-
-def gpu_of(gpu: GpuFound) -> Gpu:
-    return Gpu(
-        index=gpu.index,
-        uuid=gpu.uuid,
-        name=gpu.name,
-        vram_mb=gpu.vram_mb,
-        vram_used_mb=gpu.vram_used_mb,
-        compute_capability=gpu.compute_capability,
-        vendor=gpu.vendor,
-        bandwidth_gb_s=gpu.bandwidth_gb_s,
-        links=[GpuLink(to=other, kind=gpu.link_kind) for other in gpu.linked_to],
-        unified=gpu.unified,
-        driver_version=gpu.driver_version,
     )
 
 
@@ -86,7 +71,12 @@ def node_document(
             "wsl": host.wsl,
             "memory_mb": hardware.memory.host_total_mb,
             "threads": hardware.cpu.host_threads,
+            "numa_nodes": [
+                {"node": node.number, "cpus": node.cpus, "memory_mb": node.memory_mb}
+                for node in hardware.cpu.numa
+            ],
         },
+        "driver_version": hardware.driver_version,
         "cuda_version": hardware.cuda_version,
         "labels": labels or None,
     }
@@ -95,11 +85,9 @@ def node_document(
 
 def fingerprint(document: JsonObject) -> JsonObject:
     """The document without what changes by itself: free memory, clocks, free disk."""
-    lasting = {key: value for key, value in document.items() if key not in ("memory", "gpus", "cpu", "disks")}
+    kept = {key: value for key, value in document.items() if key not in ("memory", "gpus", "cpu", "disks")}
     memory = document["memory"]
-    lasting["memory"] = {key: memory.get(key) for key in ("total_mb", "swap_total_mb")}
-    lasting["cpu"] = {key: value for key, value in document["cpu"].items() if key != "frequency_mhz"}
-    lasting["gpus"] = [
-        {key: value for key, value in gpu.items() if key != "vram_used_mb"} for gpu in document["gpus"]
-    ]
-    return lasting
+    kept["memory"] = {key: memory.get(key) for key in ("total_mb", "swap_total_mb")}
+    kept["cpu"] = {key: value for key, value in document["cpu"].items() if key != "frequency_mhz"}
+    kept["gpus"] = [lasting(gpu) for gpu in document["gpus"]]
+    return kept

@@ -48,21 +48,55 @@ class CpuFound:
     model_name: str | None = None
     frequency_mhz: float | None = None
     flags: frozenset[str] = frozenset()
+    numa: tuple["NumaNode", ...] = ()
+
+
+@dataclass(frozen=True)
+class NumaNode:
+    """A node without CPUs is memory of a device: HBM of a GH200, CXL."""
+
+    number: int
+    cpus: int
+    memory_mb: int
 
 
 @dataclass(frozen=True)
 class MemoryFound:
-    """MiB, container limits applied."""
+    """MiB, container limits applied; `host_…` is the machine without them."""
 
     total_mb: int
     available_mb: int
     host_total_mb: int
+    host_available_mb: int
     swap_total_mb: int = 0
     swap_free_mb: int = 0
 
 
 @dataclass(frozen=True)
+class LinkFound:
+    """A fast path to the GPU `to`: direct (`nvlink`, `xgmi`) or through a switch; `lanes` links wide."""
+
+    to: int
+    kind: str
+    lanes: int | None = None
+
+
+@dataclass(frozen=True)
+class SliceFound:
+    """One MIG slice: work is scheduled on it, not on the card it was cut from."""
+
+    uuid: str | None
+    name: str
+    vram_mb: int | None
+    vram_used_mb: int | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+
+
+@dataclass(frozen=True)
 class GpuFound:
+    """One card (of AMD: one die). `unified`: it uses the system's RAM; `coherent`: it can, beside its own."""
+
     index: int
     name: str
     vendor: str
@@ -74,8 +108,17 @@ class GpuFound:
     driver_version: str | None = None
     utilization: float | None = None
     unified: bool = False
-    linked_to: tuple[int, ...] = ()
-    link_kind: str = "nvlink"
+    coherent: bool = False
+    links: tuple[LinkFound, ...] = ()
+    pci_bus_id: str | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    ecc: bool | None = None
+    mig: bool = False
+    slices: tuple[SliceFound, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,4 +159,5 @@ class Hardware:
     host: HostFound
     sources: dict[str, str]
     warnings: tuple[str, ...]
+    driver_version: str | None = None
     cuda_version: str | None = None

@@ -3,9 +3,10 @@
 import math
 import os
 import re
+from functools import partial
 from pathlib import Path
 
-from resource_detector.findings import CpuFound, Notes
+from resource_detector.findings import CpuFound, Notes, NumaNode
 from resource_detector.sources.cgroups import Cgroups
 
 _MODEL_KEYS = ("model name", "Model", "Hardware", "cpu model", "uarch")
@@ -32,6 +33,7 @@ def read_cpu(proc_root: Path, sys_root: Path, cgroups: Cgroups, notes: Notes) ->
         model_name=_model(blocks, notes),
         frequency_mhz=_frequency(blocks, sys_root, notes),
         flags=frozenset((_first(blocks, "flags") or _first(blocks, "Features") or "").split()),
+        numa=_numa(sys_root, notes),
     )
 
 
@@ -42,6 +44,29 @@ def parse_cpu_list(text: str) -> set[int]:
         first, _, last = part.partition("-")
         found.update(range(int(first), int(last or first) + 1))
     return found
+
+
+def _numa(sys_root: Path, notes: Notes) -> tuple[NumaNode, ...]:
+    """Each node's CPUs and memory; empty where the kernel knows no nodes."""
+    found = []
+    for folder in (sys_root / "devices/system/node").glob("node[0-9]*"):
+        number = folder.name.removeprefix("node")
+        node = notes.attempt(f"NUMA node {number}", partial(_numa_node, folder))
+        if node is not None:
+            found.append(node)
+    if found:
+        notes.source("host.numa_nodes", "/sys/devices/system/node")
+    return tuple(sorted(found, key=lambda node: node.number))
+
+
+def _numa_node(folder: Path) -> NumaNode:
+    cpus = (folder / "cpulist").read_text().strip()
+    total = re.search(r"MemTotal:\s+(\d+) kB", (folder / "meminfo").read_text())
+    return NumaNode(
+        number=int(folder.name.removeprefix("node")),
+        cpus=len(parse_cpu_list(cpus)) if cpus else 0,
+        memory_mb=int(total[1]) // 1024 if total else 0,
+    )
 
 
 def _cpuinfo(proc_root: Path, notes: Notes) -> list[dict[str, str]]:

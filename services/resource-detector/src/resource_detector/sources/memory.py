@@ -1,8 +1,10 @@
 """RAM and swap as this process really has them: the least of the machine and every control group above it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from resource_detector.findings import MemoryFound, Notes
+from resource_detector.findings import MemoryFound, Notes, NumaNode
 from resource_detector.sources.cgroups import Cgroups
 
 MIB = 1 << 20
@@ -14,7 +16,7 @@ def read_memory(proc_root: Path, cgroups: Cgroups, notes: Notes) -> MemoryFound:
     total, available = info.get("MemTotal", 0), info.get("MemAvailable", info.get("MemFree", 0))
     notes.source("memory.total_mb", "/proc/meminfo MemTotal")
     notes.source("memory.available_mb", "/proc/meminfo MemAvailable")
-    host_total = total
+    host_total, host_available = total, available
     for limit in cgroups.memory_limits():
         if limit.limit < total:
             total = limit.limit
@@ -29,8 +31,26 @@ def read_memory(proc_root: Path, cgroups: Cgroups, notes: Notes) -> MemoryFound:
         total_mb=total // MIB,
         available_mb=min(available, total) // MIB,
         host_total_mb=host_total // MIB,
+        host_available_mb=host_available // MIB,
         swap_total_mb=swap_total // MIB,
         swap_free_mb=swap_free // MIB,
+    )
+
+
+def without_gpu_memory(memory: MemoryFound, numa: Sequence[NumaNode], notes: Notes) -> MemoryFound:
+    """A coherent GPU's own memory is a NUMA node without CPUs, and /proc/meminfo counts it as RAM."""
+    gpu_mb = sum(node.memory_mb for node in numa if not node.cpus)
+    host = max(0, memory.host_total_mb - gpu_mb)
+    if not gpu_mb or not host:
+        return memory
+    if memory.total_mb > host:
+        notes.source("memory.total_mb", "/proc/meminfo MemTotal less the NUMA nodes of GPU memory")
+    return replace(
+        memory,
+        host_total_mb=host,
+        host_available_mb=min(memory.host_available_mb, host),
+        total_mb=min(memory.total_mb, host),
+        available_mb=min(memory.available_mb, host),
     )
 
 

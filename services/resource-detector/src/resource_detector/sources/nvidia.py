@@ -1,213 +1,176 @@
-"""NVIDIA GPUs through NVML (`nvidia-ml-py`). Every optional read may fail alone.
+"""NVIDIA GPUs through NVML. Every optional read may fail alone."""
 
-`NVMLLibraryMismatchError` is not an `NVMLError`: old drivers raise it for single calls.
-"""
-
-import ctypes
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+import re
+from dataclasses import dataclass, replace
+from typing import Any
 
 from compute_common.gpu_bandwidth import bandwidth_by_name
 from resource_detector.findings import GpuFound, Notes
+from resource_detector.sources.mig import mig_enabled, read_slices
+from resource_detector.sources.nvlink import read_links
+from resource_detector.sources.nvml import Card, GpuLostError, Nvml, Refused, text_of
 
-T = TypeVar("T")
 MIB = 1 << 20
 MOST_GPUS = 512
-MOST_LINK_PAIRS = 16  # GPUs among which links are asked for pair by pair
-_INTEGRATED = ("GB10", "Orin", "Xavier", "Thor", "Tegra")
+CLOCK_MEM, TEMPERATURE_GPU = 2, 0
+# Integrated parts on the system's RAM, by the name NVML gives; never guessed from a missing memory size.
+_INTEGRATED = re.compile(r"\b(GB10|Orin|Xavier|Thor|Tegra)\b|nvgpu", re.IGNORECASE)
+# Own HBM beside coherent CPU memory: the "480GB" of "GH200 480GB" is the CPU's.
+_COHERENT = re.compile(r"\b(GH200|GB200|GB300)\b")
 
 
 @dataclass(frozen=True)
 class Nvidia:
     gpus: tuple[GpuFound, ...] = ()
+    driver: str | None = None
     cuda_version: str | None = None
 
 
 @dataclass(frozen=True)
-class _Host:
-    """What every GPU's reading shares."""
+class SystemRam:
+    """What a unified part has for its memory: the machine's, whatever this container's limit."""
 
-    notes: Notes
-    system_ram_mb: int
-    driver: str | None
-    links: dict[int, tuple[int, ...]]
-
-
-def library_present() -> bool:
-    """Whether NVML can be loaded; asked before pynvml is imported, which costs memory."""
-    if sys.platform != "linux":
-        return sys.platform == "win32"
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return False
-    return True
+    total_mb: int
+    used_mb: int | None = None
 
 
 class NvmlReader:
-    """Holds NVML open between readings; all calls belong to one thread. `api` is the module pynvml."""
+    """Reads every usable NVIDIA GPU; `api` is the module pynvml."""
 
     def __init__(self, api: Any = None) -> None:
-        self._api = api
-        self._open = False
+        self._nvml = Nvml(api)
 
-    def read(self, notes: Notes, system_ram_mb: int) -> Nvidia:
-        """Every usable NVIDIA GPU; none, with a reason, where NVML does not answer."""
-        if not self._start(notes):
+    def read(self, notes: Notes, ram: SystemRam) -> Nvidia:
+        """The GPUs; none, with a reason, where NVML does not answer."""
+        if not self._nvml.start(notes):
             return Nvidia()
-        count = self._try(notes, "the number of GPUs", self._api.nvmlDeviceGetCount)
-        if count is None:
+        count = self._nvml.ask("nvmlDeviceGetCount")
+        if isinstance(count, Refused):
+            notes.warn(f"the number of GPUs could not be read ({count.reason})")
             self.close()  # a driver that was reloaded wants a new start
             return Nvidia()
-        driver = self._try(notes, "driver version", self._api.nvmlSystemGetDriverVersion)
-        handles = {
-            index: handle
-            for index in range(min(count, MOST_GPUS))
-            if (handle := self._handle(index, notes)) is not None
-        }
-        host = _Host(notes, system_ram_mb, _text(driver), self._links(handles))
-        found = [
-            gpu for index, handle in handles.items() if (gpu := self._gpu(index, handle, host)) is not None
-        ]
-        return Nvidia(tuple(found), self._cuda())
+        notes.source("gpus", "NVML")
+        driver, cuda = self._driver(notes), self._cuda(notes)
+        found: dict[int, tuple[Card, GpuFound]] = {}
+        for index in range(min(count, MOST_GPUS)):
+            try:
+                card = self._card(index, notes)
+                if card is not None and (gpu := read_gpu(card, driver, ram)) is not None:
+                    found[index] = card, gpu
+            except GpuLostError:
+                notes.warn(f"GPU {index} is lost (it fell off the bus; reset it or reboot): it is left out")
+        links = read_links([card for card, _gpu in found.values()])
+        gpus = tuple(replace(gpu, links=links.get(gpu.index, ())) for _card, gpu in found.values())
+        return Nvidia(gpus, driver, cuda)
 
     def close(self) -> None:
-        if self._open:
-            self._quiet(self._api.nvmlShutdown)
-            self._open = False
+        self._nvml.close()
 
-    # --- one GPU
-
-    def _gpu(self, index: int, handle: Any, host: _Host) -> GpuFound | None:
-        api, notes = self._api, host.notes
-        name = _text(self._try(notes, f"GPU {index}: name", lambda: api.nvmlDeviceGetName(handle)))
-        if name is None:
+    def _card(self, index: int, notes: Notes) -> Card | None:
+        handle = self._nvml.ask("nvmlDeviceGetHandleByIndex", index)
+        if isinstance(handle, Refused):
+            if handle.lost:
+                raise GpuLostError
+            notes.warn(f"GPU {index} does not answer ({handle.reason}): it is left out")
             return None
-        unified = any(part in name for part in _INTEGRATED)
-        total, used = self._memory(index, handle, host, unified)
-        rates = self._quiet(lambda: api.nvmlDeviceGetUtilizationRates(handle))
-        notes.source(f"gpus.{index}", "NVML")
-        return GpuFound(
-            index=index,
-            name=name,
-            vendor="nvidia",
-            vram_mb=total,
-            vram_used_mb=used,
-            uuid=_text(self._quiet(lambda: api.nvmlDeviceGetUUID(handle))),
-            compute_capability=self._capability(handle),
-            bandwidth_gb_s=self._bandwidth(index, handle, name, notes),
-            driver_version=host.driver,
-            utilization=None if rates is None else min(100, int(rates.gpu)) / 100,
-            unified=unified,
-            linked_to=host.links.get(index, ()),
-        )
+        return Card(self._nvml, index, handle, notes)
 
-    def _handle(self, index: int, notes: Notes) -> Any:
-        what = f"GPU {index} (lost or not answering; it is left out)"
-        return self._try(notes, what, lambda: self._api.nvmlDeviceGetHandleByIndex(index))
-
-    def _memory(self, index: int, handle: Any, host: _Host, unified: bool) -> tuple[int | None, int | None]:
-        memory = self._quiet(lambda: self._api.nvmlDeviceGetMemoryInfo(handle))
-        if memory is not None and memory.total:
-            return int(memory.total) // MIB, int(memory.used) // MIB
-        if unified:
-            host.notes.source(f"gpus.{index}.vram_mb", "the system's RAM (unified memory)")
-            return host.system_ram_mb, None
-        host.notes.warn(f"GPU {index}: memory size could not be read")
-        return None, None
-
-    def _capability(self, handle: Any) -> str | None:
-        pair = self._quiet(lambda: self._api.nvmlDeviceGetCudaComputeCapability(handle))
-        return f"{pair[0]}.{pair[1]}" if pair is not None else None
-
-    def _bandwidth(self, index: int, handle: Any, name: str, notes: Notes) -> float | None:
-        """2 x memory clock x bus width / 8, GB/s; a table by name where NVML does not tell."""
-        api = self._api
-        clock = self._quiet(lambda: api.nvmlDeviceGetMaxClockInfo(handle, api.NVML_CLOCK_MEM))
-        width = self._quiet(lambda: api.nvmlDeviceGetMemoryBusWidth(handle))
-        if clock and width:
-            notes.source(f"gpus.{index}.bandwidth_gb_s", "NVML memory clock and bus width")
-            return round(2 * int(clock) * int(width) / 8 / 1000, 1)
-        known = bandwidth_by_name(name)
-        if known is not None:
-            notes.source(f"gpus.{index}.bandwidth_gb_s", "table by name")
-        return known
-
-    def _links(self, handles: dict[int, Any]) -> dict[int, tuple[int, ...]]:
-        """For each GPU the ones it reaches over NVLink (directly or through a switch)."""
-        if not 2 <= len(handles) <= MOST_LINK_PAIRS:
-            return {}
-        found = {}
-        for one, handle in handles.items():
-            reached = []
-            for other, peer in handles.items():
-                if one == other:
-                    continue
-                if self._quiet(partial(self._linked, handle, peer)):
-                    reached.append(other)
-            found[one] = tuple(reached)
-        return found
-
-    def _linked(self, handle: Any, peer: Any) -> bool:
-        api = self._api
-        status = api.nvmlDeviceGetP2PStatus(handle, peer, api.NVML_P2P_CAPS_INDEX_NVLINK)
-        return bool(status == api.NVML_P2P_STATUS_OK)
-
-    def _cuda(self) -> str | None:
-        version = self._quiet(self._api.nvmlSystemGetCudaDriverVersion_v2)
-        return f"{version // 1000}.{version % 1000 // 10}" if version else None
-
-    # --- the library
-
-    def _start(self, notes: Notes) -> bool:
-        if self._open:
-            return True
-        if self._api is None:
-            if not library_present():
-                notes.source("gpus", "no NVML library on this host")
-                return False
-            import pynvml  # noqa: PLC0415 - only where there is a driver
-
-            self._api = pynvml
-        try:
-            self._api.nvmlInit()
-        except self._errors() as error:
-            self._explain(error, notes)
-            return False
-        self._open = True
-        return True
-
-    def _explain(self, error: Exception, notes: Notes) -> None:
-        absent = ("LibraryNotFound", "DriverNotLoaded", "NoPermission")
-        reason = type(error).__name__.removeprefix("NVMLError_")
-        notes.source("gpus", f"NVML: {reason}")
-        if "Mismatch" in reason:
-            notes.warn("the NVIDIA driver and its library have different versions; reboot this host")
-        elif reason not in absent:
-            notes.warn(f"NVML does not start: {reason}")
-
-    def _errors(self) -> tuple[type[Exception], ...]:
-        mismatch = getattr(self._api, "NVMLLibraryMismatchError", self._api.NVMLError)
-        return (self._api.NVMLError, mismatch, UnicodeDecodeError, OSError, AttributeError)
-
-    def _quiet(self, read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except self._errors():
+    def _driver(self, notes: Notes) -> str | None:
+        answer = self._nvml.ask("nvmlSystemGetDriverVersion")
+        if isinstance(answer, Refused):
+            notes.warn(f"driver version could not be read ({answer.reason})")
             return None
+        notes.source("driver_version", "nvmlSystemGetDriverVersion")
+        return text_of(answer)
 
-    def _try(self, notes: Notes, what: str, read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except self._errors() as error:
-            notes.warn(f"{what} could not be read ({type(error).__name__})")
-            return None
+    def _cuda(self, notes: Notes) -> str | None:
+        for call in ("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"):
+            if version := self._nvml.ask(call):
+                notes.source("cuda_version", call)
+                return f"{version // 1000}.{version % 1000 // 10}"
+        notes.warn("CUDA version could not be read")
+        return None
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace") or None
-    return value if isinstance(value, str) and value else None
+def read_gpu(card: Card, driver: str | None, ram: SystemRam) -> GpuFound | None:
+    """One GPU without its links; None without a name. GpuLostError when it falls off meanwhile."""
+    name = text_of(card.tell("name", "nvmlDeviceGetName"))
+    if name is None:
+        card.notes.warn(f"GPU {card.index} has no name: it is left out")
+        return None
+    unified = bool(_INTEGRATED.search(name))
+    mig = mig_enabled(card)
+    total, used = _memory(card, unified, ram)
+    pci = card.tell("pci_bus_id", "nvmlDeviceGetPciInfo")
+    ecc = card.quietly("nvmlDeviceGetEccMode")
+    gpu = GpuFound(
+        index=card.index,
+        name=name,
+        vendor="nvidia",
+        vram_mb=total,
+        vram_used_mb=used,
+        uuid=text_of(card.tell("uuid", "nvmlDeviceGetUUID")),
+        compute_capability=_capability(card),
+        bandwidth_gb_s=_bandwidth(card, name, total),
+        driver_version=driver,
+        utilization=_utilization(card),
+        unified=unified,
+        coherent=bool(_COHERENT.search(name)),
+        pci_bus_id=None if pci is None else text_of(pci.busId),
+        pcie_generation=card.tell("pcie_generation", "nvmlDeviceGetMaxPcieLinkGeneration"),
+        pcie_width=card.tell("pcie_width", "nvmlDeviceGetMaxPcieLinkWidth"),
+        temperature_c=card.tell("temperature_c", "nvmlDeviceGetTemperature", TEMPERATURE_GPU),
+        power_w=_watts(card, "power_w", "nvmlDeviceGetPowerUsage"),
+        power_limit_w=_watts(card, "power_limit_w", "nvmlDeviceGetEnforcedPowerLimit"),
+        ecc=None if ecc is None else bool(ecc[0]),
+        mig=mig,
+        slices=read_slices(card) if mig else (),
+    )
+    if mig:
+        card.excuse("utilization")
+    if unified:
+        card.excuse("pcie_generation", "pcie_width", "pci_bus_id", "power_limit_w")
+    card.close()
+    return gpu
+
+
+def _memory(card: Card, unified: bool, ram: SystemRam) -> tuple[int | None, int | None]:
+    """MiB in total and used. Some drivers of unified parts refuse, some say "success" with 0."""
+    memory = card.tell("vram_mb", "nvmlDeviceGetMemoryInfo")
+    if memory is not None and memory.total:
+        return int(memory.total) // MIB, int(memory.used) // MIB
+    if unified:
+        card.source("vram_mb", "/proc/meminfo MemTotal (unified memory)")
+        return ram.total_mb, ram.used_mb
+    card.notes.warn(f"GPU {card.index}: memory size could not be read")
+    return None, None
+
+
+def _capability(card: Card) -> str | None:
+    pair = card.tell("compute_capability", "nvmlDeviceGetCudaComputeCapability")
+    return None if pair is None else f"{pair[0]}.{pair[1]}"
+
+
+def _utilization(card: Card) -> float | None:
+    rates = card.tell("utilization", "nvmlDeviceGetUtilizationRates")
+    return None if rates is None else min(100, int(rates.gpu)) / 100
+
+
+def _watts(card: Card, field: str, call: str) -> float | None:
+    milliwatts = card.tell(field, call)
+    return None if milliwatts is None else round(milliwatts / 1000, 1)
+
+
+def _bandwidth(card: Card, name: str, vram_mb: int | None) -> float | None:
+    """2 x memory clock x bus width / 8, GB/s; a table by name where NVML does not tell."""
+    clock = card.quietly("nvmlDeviceGetMaxClockInfo", CLOCK_MEM)
+    width = card.quietly("nvmlDeviceGetMemoryBusWidth")
+    if clock and width:
+        card.source("bandwidth_gb_s", "NVML memory clock and bus width")
+        return round(2 * int(clock) * int(width) / 8 / 1000, 1)
+    known = bandwidth_by_name(name, vram_mb)
+    if known is None:
+        card.notes.warn(f"GPU {card.index}: memory bandwidth is not told and not in the table ({name})")
+        return None
+    card.source("bandwidth_gb_s", "table by name")
+    return known
