@@ -24,4 +24,4 @@ def beat(node_id: str = "n1", **fields: Any) -> Heartbeat:
 
 
 def found(table: NodeTable, **query: Any) -> list[str]:
-    return [node.node_id for node in select(table.ranked(), NodeQuery.model_validate(query))]
+    return [node.node_id for node in select(table, NodeQuery.model_validate(query))]

@@ -51,7 +51,7 @@ def test_a_single_node_has_its_flat_form() -> None:
 
 def test_lists_and_events() -> None:
     row = row_of(full())
-    answer = NodesAnswer.model_validate_json(nodes_json([row, row], "n1", START, {"query_id": "q"}))
+    answer = NodesAnswer.model_validate_json(nodes_json([node_json(row)] * 2, "n1", START, {"query_id": "q"}))
     assert (answer.count, len(answer.nodes), answer.next_cursor, answer.query_id) == (2, 2, "n1", "q")
     assert NodesAnswer.model_validate_json(nodes_json([], None, START, {})).nodes == []
     event = NodeEvent.model_validate_json(event_json("removed", "n1", None, START))

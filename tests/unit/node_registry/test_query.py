@@ -89,7 +89,7 @@ def test_the_list_comes_in_pages(fleet: NodeTable) -> None:
     cursor: str | None = None
     for _page in range(4):
         page = list_page(fleet, NodeQuery(cursor=cursor), 2, START)
-        seen += [node.node_id for node in page.nodes]
+        seen += page.node_ids
         cursor = page.next_cursor
         if cursor is None:
             break
@@ -107,8 +107,27 @@ def test_an_answer_larger_than_a_message_comes_in_pages() -> None:
     while True:
         page = query_answer(table, query, START, largest=10_000)
         assert page.query_id == "q"
-        seen += [node.node_id for node in page.nodes]
+        seen += page.node_ids
         if page.next_cursor is None:
             break
         query = NodeQuery(query_id="q", cursor=page.next_cursor)
-    assert seen == sorted(node.node_id for node in whole.nodes)
+    assert seen == sorted(whole.node_ids)
+
+
+def test_a_limit_on_a_rare_and_on_a_common_kind() -> None:
+    table = NodeTable()
+    for number in range(40):
+        table.announce(
+            document(f"n{number:02}", gpus=[RTX_4090], labels={"even": str(number % 2 == 0)}), at(0)
+        )
+        table.heartbeat(beat(f"n{number:02}", available_vram_mb=number), at(1))
+    table.announce(document("rare", gpus=[H100]), at(0))
+    assert found(table, requires_gpu=True)[:3] == ["rare", "n39", "n38"]
+    assert found(table, min_vram_gb=80) == ["rare"]
+    assert found(table, labels={"even": "True"})[:2] == ["n38", "n36"]
+    table.announce(document("rare", gpus=[RTX_4090]), at(2))
+    table.remove("n39")
+    assert found(table, min_vram_gb=80) == []
+    assert found(table, requires_gpu=True)[:2] == ["rare", "n38"]
+    answer = query_answer(table, NodeQuery(limit=3, query_id="q"), START, largest=10_000_000)
+    assert (answer.node_ids, answer.next_cursor) == (["rare", "n38", "n37"], None)

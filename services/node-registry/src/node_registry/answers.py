@@ -3,7 +3,7 @@
 The lasting members are encoded already; an answer puts JSON together.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ def single_json(row: Row) -> bytes:
         **flat_hardware(document.cpu, document.memory, document.gpus or []),
         "node_id": document.node_id,
         "hostname": document.hostname,
-        "tier": row.profile.tier,
+        "tier": row.profile.facets.tier,
         "ipv4": document.ipv4,
         "supported_models": from_json(b"{" + row.profile.members + b"}")["supported_models"],
         **{name: state[name] for name in _FLAT_STATE},
@@ -53,26 +53,16 @@ def node_model(row: Row) -> Node:
     return Node.model_validate_json(node_json(row))
 
 
-def nodes_json(rows: Collection[Row], next_cursor: str | None, at: datetime, more: JsonObject) -> bytes:
-    """A list answer: `nodes`, `count`, `next_cursor`, `timestamp` and `more`."""
-    tail = to_json({"count": len(rows), "next_cursor": next_cursor, "timestamp": at, **more})
-    return b'{"nodes":[' + b",".join(map(node_json, rows)) + b"]," + tail[1:]
+def nodes_json(bodies: Collection[bytes], next_cursor: str | None, at: datetime, more: JsonObject) -> bytes:
+    """A list answer: `nodes` (each encoded already), `count`, `next_cursor`, `timestamp` and `more`."""
+    tail = to_json({"count": len(bodies), "next_cursor": next_cursor, "timestamp": at, **more})
+    return b'{"nodes":[' + b",".join(bodies) + b"]," + tail[1:]
 
 
 def event_json(event: str, node_id: str, row: Row | None, at: datetime) -> bytes:
     """A node event with the whole node."""
     tail = to_json({"event": event, "node_id": node_id, "timestamp": at, "v": 1})
     return b'{"node":' + (node_json(row) if row else b"null") + b"," + tail[1:]
-
-
-def fitting(rows: Sequence[Row], largest_bytes: int) -> int:
-    """How many of the nodes fit into so many bytes of JSON."""
-    used = 0
-    for number, row in enumerate(rows):
-        used += len(node_json(row)) + 1
-        if used > largest_bytes:
-            return number
-    return len(rows)
 
 
 def state_fields(row: Row) -> JsonObject:

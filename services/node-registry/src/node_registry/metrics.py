@@ -25,13 +25,13 @@ class NodesCollector(Collector):
         for name in NodeStatus:
             status.add_metric([name.value], by_status[name])
         yield status
-        by_tier = Tally(node.profile.tier for node in nodes if node.is_online)
+        by_tier = Tally(node.profile.facets.tier for node in nodes if node.is_online)
         online = GaugeMetricFamily("compute_nodes_online", "Online nodes by tier", labels=["tier"])
         for tier in Tier:
             online.add_metric([tier.value], by_tier[tier])
         yield online
         vram = GaugeMetricFamily("compute_nodes_gpu_memory_bytes", "GPU memory of online nodes")
-        vram.add_metric([], sum(node.profile.vram_mb for node in nodes if node.is_online) * 2**20)
+        vram.add_metric([], sum(node.profile.facets.vram_mb for node in nodes if node.is_online) * 2**20)
         yield vram
 
 

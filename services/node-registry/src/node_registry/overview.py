@@ -46,7 +46,7 @@ def stats(table: NodeTable) -> NodeStats:
     """Counts of nodes; `by_tier` counts every known node."""
     nodes = list(table.rows())
     online = sum(node.is_online for node in nodes)
-    tiers = Tally(node.profile.tier for node in nodes)
+    tiers = Tally(node.profile.facets.tier for node in nodes)
     return NodeStats(
         total_nodes=len(nodes),
         online_nodes=online,
@@ -80,8 +80,8 @@ async def overview(table: NodeTable, bus: Bus) -> Overview:
 def _gpus(nodes: list[Row]) -> OverviewGpus:
     online = [node for node in nodes if node.is_online]
     return OverviewGpus(
-        count=sum(node.profile.gpu_count for node in online),
-        total_mb=sum(node.profile.vram_mb for node in online),
+        count=sum(node.profile.facets.gpu_count for node in online),
+        total_mb=sum(node.profile.facets.vram_mb for node in online),
         available_mb=sum(node.available_vram_mb or 0 for node in online),
     )
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from pydantic_core import to_json
 
-from compute_common.enums import Platform, Tier
+from compute_common.enums import Tier
 from compute_common.schemas.base import JsonObject
 from compute_common.schemas.node import Cpu, Heartbeat, Memory, NodeDocument
 from compute_common.units import mib_to_gib
 from node_registry.documents import descriptive, first_beat
+from node_registry.facets import Facets
 from node_registry.hardware import tier_of
 from node_registry.records import InstanceFacts, NodeRecord
 
@@ -24,17 +25,7 @@ class Profile:
     members: bytes
     warnings: tuple[str, ...]
     announced: Heartbeat | None  # utilisation and free capacity a flat document carries
-    tier: Tier
-    platform: Platform | None
-    labels: dict[str, str]
-    models: frozenset[str]  # lower case, whole names and last path parts
-    work_types: frozenset[str] | None  # lower case
-    managed: bool
-    cores: int
-    ram_mb: int
-    gpu_count: int
-    largest_vram_mb: int
-    vram_mb: int
+    facets: Facets
     free_vram_mb: int | None
     free_ram_mb: int | None
 
@@ -53,17 +44,19 @@ def profile_of(record: NodeRecord, instances: Collection[InstanceFacts]) -> Prof
         members=to_json(lasting_fields(record, tier, models, instances), inf_nan_mode="null")[1:-1],
         warnings=(*tier_warnings, *beat_warnings),
         announced=announced,
-        tier=tier,
-        platform=document.platform,
-        labels=document.labels or {},
-        models=frozenset(part for name in models or () for part in _spellings(name)),
-        work_types=None if types is None else frozenset(name.lower() for name in types),
-        managed=bool(document.managed),
-        cores=cpu.cores or cpu.threads or 0,
-        ram_mb=memory.total_mb or 0,
-        gpu_count=len(gpus),
-        largest_vram_mb=max(vram, default=0),
-        vram_mb=sum(vram),
+        facets=Facets(
+            tier=tier,
+            platform=document.platform,
+            labels=frozenset((document.labels or {}).items()),
+            models=frozenset(part for name in models or () for part in _spellings(name)),
+            work_types=None if types is None else frozenset(name.lower() for name in types),
+            managed=bool(document.managed),
+            cores=cpu.cores or cpu.threads or 0,
+            ram_mb=memory.total_mb or 0,
+            gpu_count=len(gpus),
+            largest_vram_mb=max(vram, default=0),
+            vram_mb=sum(vram),
+        ),
         free_vram_mb=_first(said.available_vram_mb, _free_vram(document)),
         free_ram_mb=_first(said.available_memory_mb, memory.available_mb),
     )

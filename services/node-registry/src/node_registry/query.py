@@ -1,94 +1,92 @@
 """Which nodes match a filter, and which of them are best."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, islice
+from itertools import groupby
 
+from compute_common.enums import NodeStatus
 from compute_common.schemas.node import NodeQuery
 from compute_common.units import label_to_mib
+from node_registry.facets import Facets
 from node_registry.rows import Row, speed
+from node_registry.table import NodeTable
 
-Test = Callable[[Row], bool]
+FEW = 8  # below an eighth of all nodes, sorting the members of the right kinds beats reading the ranking
+Test = Callable[[Facets], bool]
 
 
-def select(ranked: Iterable[Row], query: NodeQuery) -> list[Row]:
-    """Matching nodes of `ranked` (best first), as many as the query's limit.
+def select(table: NodeTable, query: NodeQuery) -> Iterator[Row]:
+    """Matching nodes, best first; the caller stops at the query's limit.
 
     Among equally free nodes those come first that were measured fastest with the model asked for.
     """
-    found = matching(ranked, query)
-    if query.model is None:
-        return list(islice(found, query.limit))
-    return _fastest_first(found, query.model.lower(), query.limit)
+    kinds = matching_kinds(table, query)
+    if table.kinds.size(kinds) * FEW < len(table):
+        rows = [table.rows_by_id[node_id] for node_id in table.kinds.members(kinds)]
+        ranked: Iterable[Row] = sorted(rows, key=lambda row: row.rank)
+    else:
+        ranked = (row for row in table.ranked() if row.kind in kinds)
+    found = (row for row in ranked if in_state(row, query))
+    return found if query.model is None else _fastest_first(found, query.model.lower())
 
 
-def matching(rows: Iterable[Row], query: NodeQuery) -> Iterator[Row]:
-    """The rows that meet every part of the filter, in their order."""
-    tests = [*_status_tests(query), *_gpu_tests(query), *_host_tests(query), *_work_tests(query)]
-    for row in rows:
-        for test in tests:
-            if not test(row):
-                break
-        else:
-            yield row
+def matching_kinds(table: NodeTable, query: NodeQuery) -> frozenset[int]:
+    """The kinds of nodes that meet what the filter asks of hardware and work."""
+    tests = [*_gpu_tests(query), *_host_tests(query), *_work_tests(query)]
+    return frozenset(number for number, facets in table.kinds if all(test(facets) for test in tests))
 
 
-def takes(row: Row, work_type: str) -> bool:
+def in_state(row: Row, query: NodeQuery) -> bool:
+    """Whether the node's state is one the filter asks for."""
+    if query.status is not None:
+        return row.status is query.status
+    if query.online_only and row.status is NodeStatus.OFFLINE:
+        return False
+    return query.include_draining or not row.is_draining
+
+
+def takes(facets: Facets, work_type: str) -> bool:
     """A node that names work types takes only those; a managed one that names none takes nothing."""
-    types = row.profile.work_types
-    return not row.profile.managed if types is None else work_type in types
+    return not facets.managed if facets.work_types is None else work_type in facets.work_types
 
 
-def _fastest_first(found: Iterable[Row], model: str, limit: int | None) -> list[Row]:
-    chosen: list[Row] = []
+def _fastest_first(found: Iterable[Row], model: str) -> Iterator[Row]:
     for _rank, equals in groupby(found, key=lambda row: row.rank[:4]):
-        chosen += sorted(equals, key=lambda row: (-speed(row.record, model), row.node_id))
-        if limit is not None and len(chosen) >= limit:
-            return chosen[:limit]
-    return chosen
-
-
-def _status_tests(query: NodeQuery) -> Iterator[Test]:
-    if (status := query.status) is not None:
-        yield lambda row: row.status is status
-        return
-    if query.online_only:
-        yield lambda row: row.record.online
-    if not query.include_draining:
-        yield lambda row: not row.is_draining
+        yield from sorted(equals, key=lambda row: (-speed(row.record, model), row.node_id))
 
 
 def _gpu_tests(query: NodeQuery) -> Iterator[Test]:
     least = max(query.min_gpu_count or 0, int(query.requires_gpu))
     if least:
-        yield lambda row: row.profile.gpu_count >= least
+        yield lambda facets: facets.gpu_count >= least
     if query.min_vram_gb is not None:
         largest_mb = label_to_mib(query.min_vram_gb)
-        yield lambda row: row.profile.largest_vram_mb >= largest_mb
+        yield lambda facets: facets.largest_vram_mb >= largest_mb
     if query.min_total_vram_gb is not None:
         total_mb = label_to_mib(query.min_total_vram_gb)
-        yield lambda row: row.profile.vram_mb >= total_mb
+        yield lambda facets: facets.vram_mb >= total_mb
 
 
 def _host_tests(query: NodeQuery) -> Iterator[Test]:
     if (tier := query.tier) is not None:
-        yield lambda row: row.profile.tier is tier
+        yield lambda facets: facets.tier is tier
     if query.min_tier is not None:
         rank = query.min_tier.rank
-        yield lambda row: row.profile.tier.rank >= rank
+        yield lambda facets: facets.tier.rank >= rank
     if (cores := query.min_cpu) is not None:
-        yield lambda row: row.profile.cores >= cores
+        yield lambda facets: facets.cores >= cores
     if (ram_mb := query.min_ram_mb) is not None:
-        yield lambda row: row.profile.ram_mb >= ram_mb
+        yield lambda facets: facets.ram_mb >= ram_mb
     if (platform := query.platform) is not None:
-        yield lambda row: row.profile.platform is platform
-    for item in (query.labels or {}).items():
-        yield lambda row, item=item: item in row.profile.labels.items()  # type: ignore[misc]
+        yield lambda facets: facets.platform is platform
+    if query.labels:
+        labels = frozenset(query.labels.items())
+        yield lambda facets: labels <= facets.labels
 
 
 def _work_tests(query: NodeQuery) -> Iterator[Test]:
     if query.model is not None:
         model = query.model.lower()
-        yield lambda row: model in row.profile.models
+        yield lambda facets: model in facets.models
     if query.work_type is not None:
         work_type = query.work_type.lower()
-        yield lambda row: takes(row, work_type)
+        yield lambda facets: takes(facets, work_type)

@@ -69,7 +69,7 @@ class Registrar:
         return RegisterAnswer(
             node_id=row.node_id,
             registered_at=row.record.registered_at,
-            tier=row.profile.tier,
+            tier=row.profile.facets.tier,
             heartbeat_seconds=beat_seconds(row.record.document.heartbeat_seconds, row.record.life.gaps),
             offline_after_seconds=self._table.offline_after_seconds(row.node_id),
             warnings=warnings_of(row),

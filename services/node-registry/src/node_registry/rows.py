@@ -24,7 +24,7 @@ class Row:
 
     record: NodeRecord
     profile: Profile
-    drained: bool
+    kind: int  # of nodes with the same facets
     status: NodeStatus
     is_draining: bool
     available_vram_mb: int | None
@@ -41,7 +41,9 @@ class Row:
         return self.record.online
 
 
-def row_of(record: NodeRecord, profile: Profile, drained: bool, register_ttl_seconds: float) -> Row:
+def row_of(
+    record: NodeRecord, profile: Profile, kind: int, drained: bool, register_ttl_seconds: float
+) -> Row:
     """The row of a record as it stands."""
     status = status_of(record, drained)
     draining = drained or record.own_status is NodeStatus.DRAINING
@@ -54,12 +56,12 @@ def row_of(record: NodeRecord, profile: Profile, drained: bool, register_ttl_sec
     rank = (
         _STATUS_ORDER[status],
         draining,
-        -(profile.vram_mb if vram is None else vram),
-        -(profile.ram_mb if ram is None else ram),
+        -(profile.facets.vram_mb if vram is None else vram),
+        -(profile.facets.ram_mb if ram is None else ram),
         -speed(record, None),
         record.document.node_id,
     )
-    return Row(record, profile, drained, status, draining, vram, ram, record.life.last_seen + silence, rank)
+    return Row(record, profile, kind, status, draining, vram, ram, record.life.last_seen + silence, rank)
 
 
 def status_of(record: NodeRecord, drained: bool) -> NodeStatus:

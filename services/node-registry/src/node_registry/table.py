@@ -3,8 +3,10 @@
 Pure: no I/O and no clock; each call is handed its moment and answers with the changes others should hear of.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 
 from compute_common import wire_json
 from compute_common.enums import NodeStatus
@@ -12,6 +14,7 @@ from compute_common.problems import Problem, unavailable
 from compute_common.schemas.node import Heartbeat, Measured, Node, NodeDocument
 from node_registry.answers import node_model
 from node_registry.documents import boots_after, merge, same
+from node_registry.facets import Kinds
 from node_registry.instances import InstanceTable
 from node_registry.liveness import Life, beaten, seen
 from node_registry.profiles import Profile, profile_of
@@ -32,7 +35,9 @@ class NodeTable:
         self._max_nodes = max_nodes
         self._max_document_bytes = max_document_bytes
         self._rows: dict[str, Row] = {}
+        self._ids: list[str] = []  # sorted
         self._ranking = Ranking()
+        self.kinds = Kinds()
         self._drains: set[str] = set()
         self._instances = InstanceTable()
         self._deaf_since: float | None = None
@@ -68,6 +73,14 @@ class NodeTable:
     def rows(self) -> Iterable[Row]:
         """Every node, in no order; to be read before anything else happens to the table."""
         return self._rows.values()
+
+    @property
+    def rows_by_id(self) -> Mapping[str, Row]:
+        return self._rows
+
+    def by_id(self, after: str) -> Iterator[Row]:
+        """Nodes with greater ids than `after`, in order; to be read before anything else happens."""
+        return map(self._rows.__getitem__, islice(self._ids, bisect_right(self._ids, after), None))
 
     def ranked(self) -> Iterator[Row]:
         """Every node, best first; to be read before anything else happens to the table."""
@@ -156,6 +169,8 @@ class NodeTable:
         if row is None:
             return []
         self._ranking.replace(row.rank, None)
+        self.kinds.leave(row.kind, node_id)
+        del self._ids[bisect_left(self._ids, node_id)]
         return [Change("removed", node_id)]
 
     # --- what others know of a node
@@ -230,9 +245,19 @@ class NodeTable:
         node_id = record.node_id
         profile = profile or profile_of(record, self._instances.of(node_id))
         old = self._rows.get(node_id)
-        new = row_of(record, profile, node_id in self._drains, self._ttl)
+        kind = self._kind_of(node_id, old, profile)
+        new = row_of(record, profile, kind, node_id in self._drains, self._ttl)
         self._rows[node_id] = new
         self._ranking.replace(old.rank if old else None, new.rank)
+
+    def _kind_of(self, node_id: str, old: Row | None, profile: Profile) -> int:
+        if old is None:
+            insort(self._ids, node_id)
+        elif old.profile is profile or old.profile.facets == profile.facets:
+            return old.kind
+        else:
+            self.kinds.leave(old.kind, node_id)
+        return self.kinds.join(profile.facets, node_id)
 
     def _transition(self, old: NodeRecord, new: NodeRecord) -> list[Change]:
         self._put(new)
