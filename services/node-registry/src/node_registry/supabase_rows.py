@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from compute_common.schemas.base import JsonObject
-from compute_common.schemas.node import Node
 from compute_common.times import rfc3339
 from node_registry.records import Moment, NodeRecord
+from node_registry.rows import Row
 from node_registry.stored import from_stored, to_stored
 
 NODES = "compute_nodes"
@@ -54,9 +54,9 @@ class StoredRow:
     size: int
 
 
-def node_row(node_id: str, record: NodeRecord | None, node: Node | None, at: Moment) -> StoredRow:
+def node_row(node_id: str, row: Row | None, at: Moment) -> StoredRow:
     """The node as it is now; a tombstone when it is gone."""
-    if record is None or node is None:
+    if row is None:
         gone: JsonObject = {
             "node_id": node_id,
             "record": None,
@@ -65,12 +65,12 @@ def node_row(node_id: str, record: NodeRecord | None, node: Node | None, at: Mom
             "deleted_at": rfc3339(at.wall),
         }
         return StoredRow(node_id, gone, len(node_id))
-    stored = to_stored(record, at)
+    stored = to_stored(row.record, at)
     columns: JsonObject = {
         "node_id": node_id,
         "record": json.loads(stored),
-        "tier": node.tier.value,
-        "status": node.status.value,
+        "tier": row.profile.facets.tier.value,
+        "status": row.status.value,
         "deleted_at": None,
     }
     return StoredRow(node_id, columns, len(stored))

@@ -190,7 +190,7 @@ class SupabaseStore(Store):
         self._purge_at = now.mono + PURGE_EVERY_SECONDS
 
     def _node_row(self, node_id: str) -> StoredRow:
-        return node_row(node_id, self._table.record(node_id), self._table.node(node_id), self._now())
+        return node_row(node_id, self._table.row(node_id), self._now())
 
     def _drain_row(self, node_id: str) -> StoredRow:
         return drain_row(node_id, self._table.is_drained(node_id), self._now())

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import httpx
 from postgrest.exceptions import APIError
 from postgrest.types import ReturnMethod
-from supabase import AsyncClient, AsyncClientOptions, SupabaseException, acreate_client
+from supabase import AsyncClient, AsyncClientOptions, AsyncSupabaseException, acreate_client
 
 from compute_common.schemas.base import JsonObject
 from compute_common.times import rfc3339
@@ -41,7 +41,7 @@ class SupabaseTables:
         )
         try:
             client = await acreate_client(url, key, options)
-        except (SupabaseException, httpx.InvalidURL, ValueError):
+        except (AsyncSupabaseException, httpx.InvalidURL, ValueError):
             await http.aclose()
             # the exception's own text may hold what was given; it goes no further
             raise StoreError("SUPABASE_URL or SUPABASE_SERVICE_KEY is not usable") from None
