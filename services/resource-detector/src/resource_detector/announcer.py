@@ -43,9 +43,9 @@ class Announcer:
 
     async def announce(self) -> None:
         """Announce now, whatever was announced before; then beat once, so that the state is known too."""
-        hardware = (await self._detector.current()).hardware
-        document = self.document(hardware)
         with contextlib.suppress(*_FAILURES):
+            hardware = (await self._detector.current()).hardware
+            document = self.document(hardware)
             await self._bus.publish(subjects.NODES_ANNOUNCE, document)
             self._announced = fingerprint(document)
             await self._bus.publish(subjects.NODES_HEARTBEAT, self._beat(hardware))
@@ -60,8 +60,8 @@ class Announcer:
 
     async def beat(self) -> None:
         """One heartbeat; while NATS is away there is nobody to hear it."""
-        hardware = (await self._detector.current()).hardware
         with contextlib.suppress(*_FAILURES):
+            hardware = (await self._detector.current()).hardware
             await self._bus.publish(subjects.NODES_HEARTBEAT, self._beat(hardware))
 
     async def asked(self, body: Message) -> None:

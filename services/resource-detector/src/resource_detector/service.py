@@ -1,6 +1,7 @@
 """The resource detector as a service."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from fastapi import APIRouter
 from prometheus_client import Gauge
 
 from compute_common import subjects
+from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
 from resource_detector import routes
 from resource_detector.announcer import Announcer
 from resource_detector.detection import Roots, detect
-from resource_detector.detector import Detector
+from resource_detector.detector import STALLED, Detector
 from resource_detector.findings import Hardware
 from resource_detector.settings import Settings
 from resource_detector.sources.nvidia import NvmlReader
@@ -54,7 +56,8 @@ class ResourceDetector(Service):
         return {"detection": Check(self._detection, required=False)}
 
     async def start(self) -> None:
-        await self._look()
+        with contextlib.suppress(Problem):  # a stuck driver: the next look may do better
+            await self._look()
         await self.bus.subscribe(subjects.NODES_REANNOUNCE, self.announcer.asked)
         own = subjects.node_subject(self.node_id, "reannounce")
         await self.bus.subscribe(own, self._asked_by_name)
@@ -88,7 +91,10 @@ class ResourceDetector(Service):
         return detect(roots, self._nvml, settings.node_hostname, disks)
 
     async def _detection(self) -> tuple[bool, str | None]:
-        hardware = (await self.detector.current()).hardware
+        last = self.detector.last
+        if self.detector.stalled or last is None:
+            return False, STALLED
+        hardware = last.hardware
         if hardware.memory.total_mb <= 0:
             return False, "the memory of this host could not be read"
         return (

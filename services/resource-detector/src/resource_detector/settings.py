@@ -17,7 +17,7 @@ class Settings(ServiceSettings):
         description="How often this node says that it is alive",
     )
     detect_seconds: float = Field(
-        4.0,
+        3.0,
         gt=0,
         le=3600,
         validation_alias=env("DETECT_SECONDS"),
