@@ -33,6 +33,7 @@ class Kinds:
         self._numbers: dict[Facets, int] = {}
         self._members: dict[int, tuple[Facets, set[str]]] = {}
         self._next = 0
+        self.answered: dict[str, frozenset[int]] = {}  # filters already put to the present kinds
 
     def join(self, facets: Facets, node_id: str) -> int:
         """The number of the kind, of which the node now is one."""
@@ -41,6 +42,7 @@ class Kinds:
             number = self._numbers[facets] = self._next
             self._members[number] = (facets, set())
             self._next += 1
+            self.answered.clear()
         self._members[number][1].add(node_id)
         return number
 
@@ -49,6 +51,7 @@ class Kinds:
         members.discard(node_id)
         if not members:
             del self._members[number], self._numbers[facets]
+            self.answered.clear()
 
     def __iter__(self) -> Iterator[tuple[int, Facets]]:
         return ((number, facets) for number, (facets, _members) in self._members.items())

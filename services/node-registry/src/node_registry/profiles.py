@@ -29,6 +29,10 @@ class Profile:
     free_vram_mb: int | None
     free_ram_mb: int | None
 
+    @property
+    def tier(self) -> Tier:
+        return self.facets.tier
+
 
 def profile_of(record: NodeRecord, instances: Collection[InstanceFacts]) -> Profile:
     """The lasting part of a node."""

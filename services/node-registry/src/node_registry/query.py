@@ -11,6 +11,8 @@ from node_registry.rows import Row, speed
 from node_registry.table import NodeTable
 
 FEW = 8  # below an eighth of all nodes, sorting the members of the right kinds beats reading the ranking
+MOST_REMEMBERED = 256
+_NOT_OF_KINDS = {"status", "online_only", "include_draining", "limit", "cursor", "query_id"}
 Test = Callable[[Facets], bool]
 
 
@@ -31,8 +33,15 @@ def select(table: NodeTable, query: NodeQuery) -> Iterator[Row]:
 
 def matching_kinds(table: NodeTable, query: NodeQuery) -> frozenset[int]:
     """The kinds of nodes that meet what the filter asks of hardware and work."""
-    tests = [*_gpu_tests(query), *_host_tests(query), *_work_tests(query)]
-    return frozenset(number for number, facets in table.kinds if all(test(facets) for test in tests))
+    answered, asked = table.kinds.answered, query.model_dump_json(exclude=_NOT_OF_KINDS)
+    if asked not in answered:
+        if len(answered) >= MOST_REMEMBERED:
+            answered.clear()
+        tests = [*_gpu_tests(query), *_host_tests(query), *_work_tests(query)]
+        answered[asked] = frozenset(
+            number for number, facets in table.kinds if all(test(facets) for test in tests)
+        )
+    return answered[asked]
 
 
 def in_state(row: Row, query: NodeQuery) -> bool:

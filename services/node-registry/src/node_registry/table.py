@@ -13,6 +13,7 @@ from compute_common.enums import NodeStatus
 from compute_common.problems import Problem, unavailable
 from compute_common.schemas.node import Heartbeat, Measured, Node, NodeDocument
 from node_registry.answers import node_model
+from node_registry.deadlines import Deadlines
 from node_registry.documents import boots_after, merge, same
 from node_registry.facets import Kinds
 from node_registry.instances import InstanceTable
@@ -37,6 +38,7 @@ class NodeTable:
         self._rows: dict[str, Row] = {}
         self._ids: list[str] = []  # sorted
         self._ranking = Ranking()
+        self._deadlines = Deadlines()
         self.kinds = Kinds()
         self._drains: set[str] = set()
         self._instances = InstanceTable()
@@ -203,11 +205,7 @@ class NodeTable:
         is blamed for its silence; the time of deafness is not counted afterwards either.
         """
         self._mind_deafness(now, hearing)
-        changes = [
-            self._set_offline(row.record)
-            for row in list(self._rows.values())
-            if row.deadline < now and row.record.online and (hearing or not row.record.life.heard_by_bus)
-        ]
+        changes = [self._set_offline(row.record) for row in self._overdue(now, hearing)]
         for node_id in self._instances.expire(now) if hearing else ():
             changes += self._refreshed(node_id)
         return changes
@@ -248,6 +246,8 @@ class NodeTable:
         kind = self._kind_of(node_id, old, profile)
         new = row_of(record, profile, kind, node_id in self._drains, self._ttl)
         self._rows[node_id] = new
+        if record.online:
+            self._deadlines.remind(node_id, new.deadline)
         self._ranking.replace(old.rank if old else None, new.rank)
 
     def _kind_of(self, node_id: str, old: Row | None, profile: Profile) -> int:
@@ -274,6 +274,19 @@ class NodeTable:
             return []
         self._rebuild(node_id)
         return [Change("updated", node_id)]
+
+    def _overdue(self, now: float, hearing: bool) -> list[Row]:
+        found = []
+        for node_id in self._deadlines.due(now):
+            row = self._rows.get(node_id)
+            if row is None or not row.is_online:
+                continue
+            excused = row.record.life.heard_by_bus and not hearing
+            if row.deadline < now and not excused:
+                found.append(row)
+            else:
+                self._deadlines.remind(node_id, max(row.deadline, now))
+        return found
 
     def _set_offline(self, record: NodeRecord) -> Change:
         self._put(replace(record, online=False))
