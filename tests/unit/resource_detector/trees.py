@@ -24,6 +24,13 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
+def unpack(name: str, root: Path) -> None:
+    """A tree of tests/data/trees: `=== path` begins a file, `#` the remark at the top."""
+    text = (Path(__file__).parents[2] / f"data/trees/{name}.txt").read_text()
+    parts = text.split("\n=== ")[1:]
+    write(root, {path: content + "\n" for path, _, content in (part.partition("\n") for part in parts)})
+
+
 def host_tree(root: Path, threads: int = 8, memory_mb: int = 24_000, allowed: str = "") -> Roots:
     """A plain Linux host, two threads a core, without control groups."""
     blocks = [CPUINFO.format(cpu=number, core=number // 2) for number in range(threads)]

@@ -46,12 +46,15 @@ class Cgroups:
         found = []
         for version, folder in self._folders("memory"):
             limit_name, usage_name, cache_name = names[version]
-            limit = _number(folder / limit_name)
+            limit, where = _number(folder / limit_name), folder / limit_name
+            above = _stat(folder / "memory.stat", "hierarchical_memory_limit") if version == 1 else 0
+            if above and (limit is None or above < limit):  # of a group above what is mounted here
+                limit, where = above, folder / "memory.stat"
             if limit is None or limit >= NO_LIMIT:
                 continue
             usage = _number(folder / usage_name) or 0
             cache = _stat(folder / "memory.stat", cache_name)
-            found.append(MemoryLimit(limit, max(0, usage - cache), self._shown(folder / limit_name)))
+            found.append(MemoryLimit(limit, max(0, usage - cache), self._shown(where)))
         return found
 
     def cpu_quota(self) -> tuple[float, str] | None:
@@ -64,13 +67,9 @@ class Cgroups:
         return min(found, default=None)
 
     def swap_limit(self) -> int | None:
-        """The smallest version 2 swap limit in bytes."""
-        limits = [
-            limit
-            for version, folder in self._folders("memory")
-            if version == 2 and (limit := _number(folder / "memory.swap.max")) is not None
-        ]
-        return min(limits, default=None)
+        """The smallest swap limit in bytes; version 1 limits memory and swap together."""
+        limits = [_swap_limit(folder, version) for version, folder in self._folders("memory")]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _folders(self, controller: str) -> Iterator[tuple[int, Path]]:
         for mount in self._mounts:
@@ -144,6 +143,15 @@ def _stat(path: Path, name: str) -> int:
     values = dict(line.split(maxsplit=1) for line in lines if " " in line)
     value = values.get(name, "0").strip()
     return int(value) if value.isascii() and value.isdigit() else 0
+
+
+def _swap_limit(folder: Path, version: int) -> int | None:
+    if version == 2:
+        return _number(folder / "memory.swap.max")
+    both, memory = _number(folder / "memory.memsw.limit_in_bytes"), _number(folder / "memory.limit_in_bytes")
+    if both is None or memory is None or both >= NO_LIMIT:
+        return None
+    return max(0, both - memory)
 
 
 def _quota(folder: Path, version: int) -> float | None:
