@@ -193,6 +193,26 @@ def test_wsl(detect: Detect) -> None:
     assert "WSL2: GPU memory cannot be attributed to single processes" in found["warnings"]
 
 
+def test_the_library_of_wsl_is_found_where_the_loader_does_not_look(
+    nvml_library: Path, tmp_path: Path
+) -> None:
+    played = Played(nvml_library, scenarios.wsl(), tmp_path)
+    library = Path(played.environment.pop("LD_LIBRARY_PATH")) / "libnvidia-ml.so.1"
+    code = (
+        "import runpy; from resource_detector.sources import nvml\n"
+        f"nvml.ELSEWHERE = ('/nowhere/libnvidia-ml.so.1', {str(library)!r})\n"
+        "runpy.run_module('resource_detector', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **played.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["gpus"][0]["name"] == "NVIDIA GeForce RTX 4090"
+
+
 @pytest.mark.parametrize("scenario", [scenarios.jetson(), scenarios.no_driver()], ids=["partial", "absent"])
 def test_jetson_with_partial_nvml_and_without(detect: Detect, scenario: Scenario) -> None:
     board = {
@@ -203,6 +223,7 @@ def test_jetson_with_partial_nvml_and_without(detect: Detect, scenario: Scenario
     gpu = found["gpus"][0]
     assert (gpu["name"], gpu["vram_mb"], gpu["unified"]) == ("Orin (nvgpu)", RAM_MB, True)
     assert (found["tier"], gpu["compute_capability"]) == ("GPU_INFRA", "8.7")
+    assert found["recommendations"]["image"].endswith("jetson-orin")
 
 
 def test_gh200_has_its_own_memory_and_none_of_the_cpus(detect: Detect) -> None:
@@ -312,3 +333,39 @@ def test_cards_that_are_not_what_their_name_says(detect: Detect) -> None:
     assert tier_of_each(found) == [(f"{name} {mib}", tier) for name, mib, _capability, tier in TRAPS]
     assert [gpu["bandwidth_gb_s"] for gpu in found["gpus"][2:4]] == [760, 912]
     assert [gpu["coherent"] for gpu in found["gpus"]].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("scenario", "engine", "image", "dtype", "kv", "first", "note"),
+    [
+        (scenarios.h100_x8(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", None),
+        (scenarios.unlike_pair(), "vllm", "vllm/vllm-openai", "bfloat16", "auto", "awq_marlin", "unlike"),
+        (scenarios.mig(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", "uuid"),
+        (scenarios.gb10(), "vllm", "nvcr.io/nvidia/vllm", "bfloat16", "fp8", "nvfp4", "system's memory"),
+        (scenarios.gh200(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", "coherent"),
+        (scenarios.wsl(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", "WSL2"),
+        (scenarios.old_driver(), "vllm", "vllm/vllm-openai", "bfloat16", "auto", "awq_marlin", None),
+        (scenarios.jetson(), "vllm", "jetson-orin", "bfloat16", "auto", "awq_marlin", "system's memory"),
+        (scenarios.no_driver(), "llama_cpp", "llama.cpp:server", "bfloat16", "auto", "q4_k_m", "AVX-512"),
+    ],
+    ids=["h100", "unlike", "mig", "gb10", "gh200", "wsl", "old driver", "jetson", "cpu"],
+)
+def test_recommendations(
+    detect: Detect,
+    scenario: Scenario,
+    *,
+    engine: str,
+    image: str,
+    dtype: str,
+    kv: str,
+    first: str,
+    note: str | None,
+) -> None:
+    files = {"proc/version": "microsoft-standard-WSL2"} if scenario == scenarios.wsl() else {}
+    if scenario == scenarios.jetson():
+        files = {"proc/device-tree/model": "NVIDIA Jetson AGX Orin Developer Kit\0"}
+    advice = detect(scenario, files)["recommendations"]
+    assert (advice["engine"], advice["dtype"], advice["kv_cache_dtype"]) == (engine, dtype, kv)
+    assert image in advice["image"]
+    assert advice["quantization"][0] == first
+    assert note is None or any(note in text for text in advice["notes"])

@@ -64,6 +64,21 @@ def test_rocm_and_cpu(tmp_path: Path) -> None:
     assert (cpu.engine, cpu.dtype, cpu.env) == (EngineKind.LLAMA_CPP, "bfloat16", {"OMP_NUM_THREADS": "4"})
 
 
+def test_a_board_without_a_vllm_image(tmp_path: Path) -> None:
+    xavier = replace(card("Xavier (nvgpu)", "7.2", 30_000), unified=True)
+    advice = recommend(host(tmp_path, xavier))
+    assert advice.engine is EngineKind.LLAMA_CPP
+    assert "no vLLM image is built for Xavier" in advice.notes[0]
+
+
+def test_macos_runs_llama_server_on_the_host(tmp_path: Path) -> None:
+    plain = host(tmp_path)
+    mac = replace(plain, host=replace(plain.host, os="darwin", machine="arm64"))
+    advice = recommend(mac)
+    assert (advice.engine, advice.image) == (EngineKind.LLAMA_CPP, "")
+    assert "no Metal" in advice.notes[0]
+
+
 def test_capabilities(tmp_path: Path) -> None:
     gpu = capabilities(host(tmp_path, card("NVIDIA GeForce RTX 4090", "8.9", 24564)))
     assert (gpu.can_infer_gpu, gpu.can_train, gpu.total_vram_mb) == (True, True, 24564)

@@ -7,6 +7,10 @@ from resource_detector.findings import GpuFound, Hardware
 
 VLLM_IMAGE = "vllm/vllm-openai"
 ROCM_IMAGE = "rocm/vllm"
+# Builds for arm64 and CUDA 13: the stock image has no kernels for these parts (vllm issues 28129, 31424).
+SPARK_IMAGE = "nvcr.io/nvidia/vllm:25.12-py3"
+ORIN_IMAGE = "ghcr.io/nvidia-ai-iot/vllm:latest-jetson-orin"
+THOR_IMAGE = "ghcr.io/nvidia-ai-iot/vllm:latest-jetson-thor"
 LLAMA_CPU_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 VLLM_LEAST_CAPABILITY = 7.0
 
@@ -28,6 +32,8 @@ def recommend(hardware: Hardware) -> Recommendations:
             return _cuda(hardware)
         case Platform.ROCM:
             return _rocm(hardware)
+        case Platform.METAL:
+            return _metal()
         case _:
             return _cpu(hardware)
 
@@ -39,17 +45,57 @@ def _cuda(hardware: Hardware) -> Recommendations:
         old = _cpu(hardware)
         note = f"compute capability {capability} is below {VLLM_LEAST_CAPABILITY}, the least vLLM runs on"
         return old.model_copy(update={"notes": [note, *old.notes]})
-    notes = _mixed(cards)
-    if any(gpu.unified for gpu in cards):
-        notes.append("the GPU shares the system's memory: leave room for the operating system")
+    image = _cuda_image(cards)
+    if image is None:
+        old = _cpu(hardware)
+        note = f"no vLLM image is built for {cards[0].name}: llama.cpp, built on the board for CUDA"
+        return old.model_copy(update={"notes": [note, *old.notes]})
+    notes = [*_mixed(cards), *_cuda_notes(hardware, cards)]
     return Recommendations(
         engine=EngineKind.VLLM,
-        image=VLLM_IMAGE,
+        image=image,
         dtype="bfloat16" if capability >= 8.0 else "float16",
         kv_cache_dtype="fp8" if capability >= 8.9 else "auto",
         quantization=_cuda_quantization(capability),
-        env={"VLLM_WORKER_MULTIPROC_METHOD": "spawn"} if len(cards) > 1 else {},
+        env={"VLLM_WORKER_MULTIPROC_METHOD": "spawn"} if len(cards) > 1 or hardware.host.wsl else {},
         notes=notes if capability >= 8.0 else [*notes, "no bfloat16 on this card: float16 instead"],
+    )
+
+
+def _cuda_image(cards: list[GpuFound]) -> str | None:
+    """The stock image; integrated parts have their own, or none."""
+    board = next((gpu for gpu in cards if gpu.unified), None)
+    if board is None:
+        return VLLM_IMAGE
+    own = (("GB10", SPARK_IMAGE), ("Thor", THOR_IMAGE), ("Orin", ORIN_IMAGE))
+    return next((image for part, image in own if part in board.name), None)
+
+
+def _cuda_notes(hardware: Hardware, cards: list[GpuFound]) -> list[str]:
+    notes = []
+    if any(gpu.unified for gpu in cards):
+        notes.append("the GPU shares the system's memory: leave room for the operating system")
+    if any(gpu.coherent for gpu in cards):
+        notes.append(
+            "the CPU's memory is coherent with the GPU's: weights beyond HBM can be offloaded cheaply"
+        )
+    if any(gpu.mig for gpu in cards):
+        notes.append("MIG: give an engine one slice by its uuid in CUDA_VISIBLE_DEVICES; slices do not join")
+    if hardware.host.wsl:
+        notes.append("WSL2: memory of single processes is not told; no NVLink and little pinned memory")
+    return notes
+
+
+def _metal() -> Recommendations:
+    return Recommendations(
+        engine=EngineKind.LLAMA_CPP,
+        image="",
+        dtype="float16",
+        kv_cache_dtype="auto",
+        quantization=["q4_k_m", "q8_0"],
+        notes=[
+            "run llama-server on the host itself (brew install llama.cpp): containers on macOS have no Metal"
+        ],
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from resource_detector.findings import Notes
 
 GPU_IS_LOST = 15
+_SONAME = "libnvidia-ml.so.1"
+# Where it is when the loader does not look there; once loaded, pynvml's own load finds it by its name.
+ELSEWHERE = ("/usr/lib/wsl/lib/libnvidia-ml.so.1", "/run/nvidia/driver/usr/lib64/libnvidia-ml.so.1")
 _ABSENT = ("LibraryNotFound", "DriverNotLoaded")
 _MEANING = {
     "LibRmVersionMismatch": "the NVIDIA driver and its library have different versions; reboot this host",
@@ -25,8 +28,12 @@ def library_present() -> bool:
     """Whether NVML can be loaded; asked before pynvml is imported, which costs memory."""
     if sys.platform != "linux":
         return sys.platform == "win32"
+    return any(_loads(name) for name in (_SONAME, *ELSEWHERE))
+
+
+def _loads(name: str) -> bool:
     try:
-        ctypes.CDLL("libnvidia-ml.so.1")
+        ctypes.CDLL(name)
     except OSError:
         return False
     return True
