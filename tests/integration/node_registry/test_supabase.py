@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -257,6 +259,89 @@ async def test_an_outage_loses_nothing_and_resurrects_nothing(
     assert set(back) == stored
     assert back["changed"]["cpu"]["cores"] == 8
     assert {name for name, node in back.items() if node["is_draining"]} == {"drained"}
+
+
+async def test_a_restart_during_the_outage_loses_nothing_either(stand_in: TestProject) -> None:
+    server = stand_in.stand_in
+    assert server is not None
+    first = registry(stand_in)
+    async with serving(first) as client:
+        for name in ("deleted", "drained", "undrained"):
+            await add(client, stand_in, name)
+        await client.post(f"/api/v1/nodes/{stand_in.prefix}undrained/drain")
+        await is_settled(first)
+        server.stop()
+        await add(client, stand_in, "new")
+        await client.delete(f"/api/v1/nodes/{stand_in.prefix}deleted")
+        await client.post(f"/api/v1/nodes/{stand_in.prefix}drained/drain")
+        await client.post(f"/api/v1/nodes/{stand_in.prefix}undrained/undrain")
+    second = registry(stand_in)
+    async with serving(second) as client:
+        await until(lambda: "does not answer" in (second.store.trouble or ""))
+        known = set(await own_nodes(client, stand_in))
+        assert "new" in known, "known again before the store is"
+        assert "deleted" not in known
+        server.start()
+        await is_settled(second)
+        nodes = await own_nodes(client, stand_in)
+    assert {name: node["is_draining"] for name, node in nodes.items()} == {
+        "drained": True,
+        "undrained": False,
+        "new": False,
+    }
+    kept = second.settings.compute_home / "node-registry"
+    assert list(kept.iterdir()) == [], "nothing waits any more"
+    third = registry(stand_in)
+    async with serving(third) as client:
+        await is_settled(third)
+        assert set(await own_nodes(client, stand_in)) == set(nodes)
+
+
+async def test_what_another_replica_removed_since_does_not_come_back_from_the_file(
+    stand_in: TestProject, tmp_path: Path
+) -> None:
+    server = stand_in.stand_in
+    assert server is not None
+    other = registry(stand_in, COMPUTE_HOME=tmp_path / "other host")
+    first = registry(stand_in)
+    async with serving(first) as client:
+        await add(client, stand_in, "a")
+        await add(client, stand_in, "b")
+        await is_settled(first)
+    async with serving(other) as client:
+        await is_settled(other)
+        server.stop()
+        first = registry(stand_in)
+        async with serving(first) as first_client:
+            await add(first_client, stand_in, "a", cpu={"cores": 8})
+            await add(first_client, stand_in, "b", cpu={"cores": 8})
+        server.start()
+        assert (await client.delete(f"/api/v1/nodes/{stand_in.prefix}a")).status_code == 204
+        await is_settled(other)
+    again = registry(stand_in)
+    async with serving(again) as client:
+        await is_settled(again)
+        assert set(await own_nodes(client, stand_in)) == {"b"}
+    rows = await rows_of(stand_in, "compute_nodes")
+    assert rows["a"]["deleted_at"] is not None
+    assert rows["b"]["record"]["document"]["cpu"]["cores"] == 8
+
+
+async def test_a_file_that_is_too_old_is_left(stand_in: TestProject) -> None:
+    server = stand_in.stand_in
+    assert server is not None
+    server.stop()
+    first = registry(stand_in)
+    async with serving(first) as client:
+        await add(client, stand_in, "a")
+    (kept,) = (first.settings.compute_home / "node-registry").iterdir()
+    two_hours_ago = (utc_now() - timedelta(hours=2)).timestamp()
+    os.utime(kept, (two_hours_ago, two_hours_ago))
+    server.start()
+    second = registry(stand_in)
+    async with serving(second) as client:
+        await is_settled(second)
+        assert await own_nodes(client, stand_in) == {}
 
 
 async def test_what_is_stored_never_overrides_what_is_live(stand_in: TestProject) -> None:

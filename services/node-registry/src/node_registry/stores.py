@@ -21,7 +21,7 @@ def store_for(settings: Settings, bus: Bus, table: NodeTable, registry: Collecto
             timeout_seconds=settings.supabase_timeout_seconds,
             retry_seconds=settings.supabase_retry_seconds,
         )
-        return SupabaseStore(project, table, Registrar.now, registry)
+        return SupabaseStore(project, table, Registrar.now, registry, settings.compute_home / "node-registry")
     store = KvStore(bus, table, Registrar.now, registry)
     if url:
         store.label += ", because SUPABASE_URL is set without SUPABASE_SERVICE_KEY"

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from compute_common.schemas.base import JsonObject
-from compute_common.times import rfc3339
+from compute_common.times import as_utc, rfc3339
 from node_registry.records import Moment, NodeRecord
 from node_registry.rows import Row
 from node_registry.stored import from_stored, to_stored
@@ -92,6 +93,15 @@ def record_of(columns: JsonObject, at: Moment) -> NodeRecord | None:
     except (ValidationError, ValueError):
         return None
     return record if record.node_id == columns.get("node_id") else None
+
+
+def deleted_at(columns: JsonObject) -> datetime | None:
+    """When the row became a tombstone; None for a living one."""
+    text = columns.get("deleted_at")
+    try:
+        return as_utc(datetime.fromisoformat(text)) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def batches(rows: Iterable[StoredRow]) -> Iterator[list[StoredRow]]:

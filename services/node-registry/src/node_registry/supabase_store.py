@@ -1,15 +1,16 @@
 """The table's memory in Supabase: batches of upserts, deletes as tombstones, patient while it is down.
 
-What changed stays in memory until it is written, deletes included; after a failure the pause before the next
-try doubles up to `retry_seconds`. Nothing is written before what is stored was read once. The key is in no
-log and no error.
+What changed stays in memory until it is written, deletes included, and after a failed try also in a file,
+for a restart meanwhile; the pause before the next try doubles up to `retry_seconds`. Nothing is written
+before what is stored was read once. The key is in no log and no error.
 """
 
 import asyncio
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,19 +18,24 @@ import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from node_registry.records import Moment
+from compute_common.ids import slug
+from compute_common.schemas.base import JsonObject
+from node_registry.records import Moment, NodeRecord
 from node_registry.store import Loaded, Store
 from node_registry.supabase_rows import (
+    BATCH_ROWS,
     DRAINS,
     NODES,
     StoredRow,
     StoreError,
     batches,
+    deleted_at,
     drain_row,
     node_row,
     record_of,
 )
 from node_registry.table import NodeTable
+from node_registry.waiting_file import WaitingFile
 
 if TYPE_CHECKING:
     from node_registry.supabase_tables import SupabaseTables
@@ -51,6 +57,11 @@ class Project:
     retry_seconds: float = 15
 
     @property
+    def waiting_file_name(self) -> str:
+        """What waits for one project is not another's."""
+        return f"waiting-for-{slug(self.host)}.jsonl"
+
+    @property
     def host(self) -> str:
         """Host and port, never what a URL may hold before an @."""
         try:
@@ -69,9 +80,15 @@ class SupabaseStore(Store):
         table: NodeTable,
         now: Callable[[], Moment],
         registry: CollectorRegistry,
+        home: Path | None = None,
     ) -> None:
+        """`home`: the folder of the file for what waits; None keeps no file."""
         super().__init__(table, now, registry)
         self._project = project
+        self._file = None if home is None else WaitingFile(home / project.waiting_file_name)
+        self._file_is_read = False
+        self._file_is_kept = False
+        self._taken_back: dict[str, tuple[NodeRecord | None, datetime]] = {}
         self._tables: SupabaseTables | None = None
         self._is_loaded = False
         self._failures = 0
@@ -95,33 +112,46 @@ class SupabaseStore(Store):
                 await self._write_all()
             except StoreError as error:
                 self._pause(error)
+                await self._keep_waiting()
+            else:
+                if self._file_is_kept:
+                    await self._keep_waiting()
 
     async def close(self) -> None:
         self._resume_at = 0.0
         await super().close()
-        if self._tables is not None:
-            await self._tables.close()
-            self._tables = None
+        async with self._lock:
+            if self.waiting:
+                await self._keep_waiting()
+            if self._tables is not None:
+                await self._tables.close()
+                self._tables = None
 
     # --- reading
 
     async def _load(self) -> list[str]:
+        await self._take_back()
         tables = await self._open()
         loaded = Loaded()
-        async for page in tables.pages(DRAINS, "node_id,deleted_at", deleted_too=True):
+        async for page in tables.pages(DRAINS, "node_id,deleted_at"):
             loaded.drains.update((str(row["node_id"]), row.get("deleted_at") is None) for row in page)
-        async for page in tables.pages(NODES, "node_id,record"):
+        async for page in tables.pages(NODES, "node_id,record,deleted_at"):
             at = self._now()
             for row in page:
-                record = record_of(row, at)
-                if record is None:
-                    log.warning("stored node is not readable")
-                else:
-                    loaded.records.append(record)
+                self._read_node(row, at, loaded)
             await asyncio.sleep(0)
         self._is_loaded = True
         self._resume()
         return self._restore(loaded)
+
+    def _read_node(self, row: JsonObject, at: Moment, loaded: Loaded) -> None:
+        deleted = deleted_at(row)
+        if deleted is not None:
+            self._give_up(str(row["node_id"]), deleted)
+        elif (record := record_of(row, at)) is not None:
+            loaded.records.append(record)
+        else:
+            log.warning("stored node is not readable")
 
     async def _open(self) -> "SupabaseTables":
         if self._tables is None:
@@ -194,6 +224,51 @@ class SupabaseStore(Store):
 
     def _drain_row(self, node_id: str) -> StoredRow:
         return drain_row(node_id, self._table.is_drained(node_id), self._now())
+
+    # --- what waits, kept in a file
+
+    async def _take_back(self) -> None:
+        """Once, before the first reading: what an earlier process could not write waits here again.
+
+        A file older than tombstones live is left: nobody could tell any more what was removed since.
+        """
+        if self._file is None or self._file_is_read:
+            return
+        self._file_is_read = True
+        at, written = self._now(), self._file.written_at()
+        if written is None or at.wall - written > TOMBSTONE_LIFE:
+            return
+        rows = await asyncio.to_thread(self._file.read)
+        self._file_is_kept = bool(rows)
+        drains = {str(row["node_id"]): row for table, row in rows if table == DRAINS}
+        nodes = {str(row["node_id"]): row for table, row in rows if table == NODES}
+        records = [record for row in nodes.values() if (record := record_of(row, at)) is not None]
+        set_drains = [node_id for node_id, row in drains.items() if row.get("deleted_at") is None]
+        added = self._table.restore(records, set_drains)
+        self._taken_back = {node_id: (self._table.record(node_id), written) for node_id in added}
+        self._dirty_nodes.update(nodes)
+        self._dirty_drains.update(drains)
+
+    def _give_up(self, node_id: str, deleted: datetime) -> None:
+        """A node that came back from the file, was removed elsewhere since, and has not been heard."""
+        record, written = self._taken_back.get(node_id, (None, deleted))
+        if record is not None and written < deleted and self._table.record(node_id) is record:
+            self._table.remove(node_id)
+            self._dirty_nodes.discard(node_id)
+
+    async def _keep_waiting(self) -> None:
+        if self._file is None or (self.waiting == 0 and not self._file_is_kept):
+            return
+        rows = [(DRAINS, self._drain_row(node_id).columns) for node_id in sorted(self._dirty_drains)]
+        for number, node_id in enumerate(sorted(self._dirty_nodes)):
+            rows.append((NODES, self._node_row(node_id).columns))
+            if number % BATCH_ROWS == 0:
+                await asyncio.sleep(0)
+        try:
+            await asyncio.to_thread(self._file.replace, rows)
+            self._file_is_kept = bool(rows)
+        except OSError as error:
+            log.warning("what waits cannot be kept in a file", reason=type(error).__name__)
 
     # --- trouble
 

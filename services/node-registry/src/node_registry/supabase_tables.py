@@ -54,15 +54,11 @@ class SupabaseTables:
             )
         )
 
-    async def pages(
-        self, table: str, columns: str, deleted_too: bool = False
-    ) -> AsyncIterator[list[JsonObject]]:
+    async def pages(self, table: str, columns: str) -> AsyncIterator[list[JsonObject]]:
         """Every row, by node_id; a project may cap pages below `PAGE_ROWS`: only an empty one is the last."""
         after = ""
         while True:
             query = self._client.table(table).select(columns).gt("node_id", after)
-            if not deleted_too:
-                query = query.is_("deleted_at", "null")
             answer = await self._do(query.order("node_id").limit(PAGE_ROWS))
             rows = [row for row in answer if isinstance(row, dict) and isinstance(row.get("node_id"), str)]
             if not rows:
