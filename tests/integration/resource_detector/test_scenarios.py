@@ -344,7 +344,7 @@ def test_cards_that_are_not_what_their_name_says(detect: Detect) -> None:
         (scenarios.gb10(), "vllm", "nvcr.io/nvidia/vllm", "bfloat16", "fp8", "nvfp4", "system's memory"),
         (scenarios.gh200(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", "coherent"),
         (scenarios.wsl(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", "WSL2"),
-        (scenarios.old_driver(), "vllm", "vllm/vllm-openai", "bfloat16", "auto", "awq_marlin", None),
+        (scenarios.old_driver(), "vllm", "vllm/vllm-openai", "bfloat16", "auto", "awq_marlin", "CUDA 11.0"),
         (scenarios.jetson(), "vllm", "jetson-orin", "bfloat16", "auto", "awq_marlin", "system's memory"),
         (scenarios.no_driver(), "llama_cpp", "llama.cpp:server", "bfloat16", "auto", "q4_k_m", "AVX-512"),
     ],

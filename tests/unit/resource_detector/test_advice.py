@@ -10,7 +10,7 @@ from compute_common.schemas.node import NodeDocument
 from resource_detector.capabilities import capabilities, container_limits
 from resource_detector.detection import detect
 from resource_detector.document import fingerprint, network_class, node_document
-from resource_detector.findings import GpuFound, Hardware
+from resource_detector.findings import GpuFound, Hardware, SliceFound
 from resource_detector.pulse import heartbeat
 from resource_detector.recommendations import recommend
 from resource_detector.service import labels_of
@@ -86,6 +86,16 @@ def test_capabilities(tmp_path: Path) -> None:
     assert gpu.max_model_params_b_4bit > 30
     cpu = capabilities(host(tmp_path))
     assert (cpu.can_infer_gpu, cpu.can_train, cpu.engines) == (False, False, [EngineKind.LLAMA_CPP])
+
+
+def test_capabilities_of_slices(tmp_path: Path) -> None:
+    parts = tuple(SliceFound(f"MIG-{n}", "1g.10gb", 9856) for n in range(7))
+    cut = replace(card("NVIDIA H100 80GB HBM3", "9.0", 81559), mig=True, slices=parts)
+    found = capabilities(host(tmp_path, cut))
+    assert (found.largest_gpu_mb, found.can_infer_gpu, found.can_train) == (9856, True, False)
+    assert 4 < found.max_model_params_b < 5, "slices do not join"
+    bare = capabilities(host(tmp_path, replace(cut, slices=())))
+    assert bare.can_infer_gpu is False
 
 
 def test_limits_follow_the_control_group(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What this host can do with models, and the limits its containers should have."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from compute_common.enums import EngineKind, Platform, Tier
@@ -50,7 +52,7 @@ def capabilities(hardware: Hardware) -> Capabilities:
     tier, reason = tier_of(hardware)
     usable = [gpu for gpu in hardware.gpus if _infers(gpu)]
     vram = sum(gpu.vram_mb or 0 for gpu in hardware.gpus)
-    budget_mb = GPU_SHARE * vram if usable else RAM_SHARE * hardware.memory.total_mb
+    budget_mb = GPU_SHARE * _joint_mb(usable) if usable else RAM_SHARE * hardware.memory.total_mb
     advice = recommend(hardware)
     engines = [EngineKind.LLAMA_CPP]
     return Capabilities(
@@ -61,7 +63,7 @@ def capabilities(hardware: Hardware) -> Capabilities:
         can_train=any(_trains(gpu) for gpu in hardware.gpus),
         gpu_count=len(hardware.gpus),
         total_vram_mb=vram,
-        largest_gpu_mb=max((gpu.vram_mb or 0 for gpu in hardware.gpus), default=0),
+        largest_gpu_mb=max((_largest_mb(gpu) for gpu in hardware.gpus), default=0),
         max_model_params_b=_billions(budget_mb, BYTES_FP16),
         max_model_params_b_4bit=_billions(budget_mb, BYTES_4BIT),
         engines=[EngineKind.VLLM, *engines] if advice.engine is EngineKind.VLLM else engines,
@@ -92,11 +94,24 @@ def container_limits(hardware: Hardware) -> ContainerLimits:
 def _infers(gpu: GpuFound) -> bool:
     capability = capability_number(gpu)
     runs = gpu.vendor != "nvidia" or capability is None or capability >= VLLM_LEAST_CAPABILITY
-    return runs and (gpu.vram_mb or 0) >= INFERENCE_MB
+    return runs and _largest_mb(gpu) >= INFERENCE_MB
 
 
 def _trains(gpu: GpuFound) -> bool:
-    return _infers(gpu) and not gpu.unified and (gpu.vram_mb or 0) >= TRAINING_MB
+    return _infers(gpu) and not gpu.unified and _largest_mb(gpu) >= TRAINING_MB
+
+
+def _largest_mb(gpu: GpuFound) -> int:
+    """What one process can have of it: the card, or its largest MIG slice."""
+    if gpu.mig:
+        return max((part.vram_mb or 0 for part in gpu.slices), default=0)
+    return gpu.vram_mb or 0
+
+
+def _joint_mb(usable: Sequence[GpuFound]) -> int:
+    """What one model can have: whole cards together, or one slice, for slices do not join."""
+    whole = sum(gpu.vram_mb or 0 for gpu in usable if not gpu.mig)
+    return max(whole, *(_largest_mb(gpu) for gpu in usable))
 
 
 def _billions(budget_mb: float, bytes_per_parameter: float) -> float:

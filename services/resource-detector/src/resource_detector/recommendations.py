@@ -13,6 +13,7 @@ ORIN_IMAGE = "ghcr.io/nvidia-ai-iot/vllm:latest-jetson-orin"
 THOR_IMAGE = "ghcr.io/nvidia-ai-iot/vllm:latest-jetson-thor"
 LLAMA_CPU_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 VLLM_LEAST_CAPABILITY = 7.0
+LEAST_CUDA = 12.0
 
 
 class Recommendations(Wire):
@@ -81,6 +82,8 @@ def _cuda_notes(hardware: Hardware, cards: list[GpuFound]) -> list[str]:
         )
     if any(gpu.mig for gpu in cards):
         notes.append("MIG: give an engine one slice by its uuid in CUDA_VISIBLE_DEVICES; slices do not join")
+    if hardware.cuda_version is not None and float(hardware.cuda_version) < LEAST_CUDA:
+        notes.append(f"the driver is for CUDA {hardware.cuda_version}; the image wants {LEAST_CUDA} or newer")
     if hardware.host.wsl:
         notes.append("WSL2: memory of single processes is not told; no NVLink and little pinned memory")
     return notes
