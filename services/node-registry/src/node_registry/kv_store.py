@@ -15,8 +15,14 @@ from compute_common.bus import Bus
 from compute_common.problems import Problem
 from node_registry.records import Moment
 from node_registry.store import Loaded, Store
-from node_registry.stored import StoredDrain, from_stored, to_stored
-from node_registry.table import NodeTable
+from node_registry.stored import (
+    StoredDrain,
+    from_stored,
+    removal_from_stored,
+    removal_to_stored,
+    to_stored,
+)
+from node_registry.table import TOMBSTONE_SECONDS, NodeTable
 
 log = structlog.get_logger("store")
 
@@ -65,6 +71,13 @@ class KvStore(Store):
         loaded = Loaded()
         at = self._now()
         for value in await _values(nodes):
+            if removal := removal_from_stored(value, at):
+                node_id, when = removal
+                if at.mono - when.mono < TOMBSTONE_SECONDS:
+                    loaded.removed[node_id] = when
+                else:
+                    self._dirty_nodes.add(node_id)  # then its place is cleared
+                continue
             try:
                 loaded.records.append(from_stored(value, at))
             except (ValidationError, ValueError) as error:
@@ -110,10 +123,13 @@ class KvStore(Store):
 
     async def _put_node(self, bucket: KeyValue, node_id: str) -> None:
         record = self._table.record(node_id)
-        if record is None:
-            await bucket.delete(subjects.token(node_id))
-        else:
+        removed = self._table.tombstone(node_id)
+        if record is not None:
             await bucket.put(subjects.token(node_id), to_stored(record, self._now()))
+        elif removed is not None:
+            await bucket.put(subjects.token(node_id), removal_to_stored(node_id, removed))
+        else:
+            await bucket.delete(subjects.token(node_id))
 
     async def _put_drain(self, bucket: KeyValue, node_id: str) -> None:
         drain = StoredDrain(

@@ -27,6 +27,7 @@ from compute_common.times import utc_now
 from node_registry.answers import event_json, warnings_of
 from node_registry.event_stream import EventStream
 from node_registry.instances import facts_of
+from node_registry.lease import WriterLease
 from node_registry.liveness import beat_seconds
 from node_registry.records import Change, Moment
 from node_registry.rows import Row
@@ -44,6 +45,7 @@ class Registrar:
     def __init__(
         self, bus: Bus, table: NodeTable, store: Store, stream: EventStream, events: Counter
     ) -> None:
+        """Of several replicas one holds the lease: it alone publishes node events and writes to the store."""
         self._bus = bus
         self._table = table
         self._store = store
@@ -51,6 +53,7 @@ class Registrar:
         self._events = events
         self._asked: dict[str, float] = {}
         self.replica_id = new_id("registry")
+        self.lease = WriterLease(bus, self.replica_id)
 
     @staticmethod
     def now(by_bus: bool = True) -> Moment:
@@ -119,7 +122,7 @@ class Registrar:
             self._store.touch_drain(node_id)
 
     async def remove(self, node_id: str) -> None:
-        await self.apply(self._table.remove(node_id))
+        await self.apply(self._table.remove(node_id, self.now()))
 
     async def instance(self, event: InstanceEvent) -> None:
         facts, removed = facts_of(event, self.now().mono)
@@ -150,6 +153,11 @@ class Registrar:
     async def connection_lost(self, node_id: str, since: float) -> None:
         await self.apply(self._table.connection_lost(node_id, since))
 
+    async def write(self) -> None:
+        """Write what changed, where this is the replica that writes."""
+        if self.lease.held:
+            await self._store.flush()
+
     async def ask_all_to_announce(self) -> None:
         await self._tell(subjects.NODES_REANNOUNCE, {"node_id": "*"})
 
@@ -160,7 +168,8 @@ class Registrar:
             self._events.labels(change.event).inc()
             event = event_json(change.event, change.node_id, self._table.row(change.node_id), utc_now())
             self._stream.publish(change.event, event)
-            await self._tell(subjects.NODES_EVENT, event, mark=False)
+            if self.lease.held:
+                await self._tell(subjects.NODES_EVENT, event, mark=False)
 
     # --- inside
 

@@ -14,6 +14,7 @@ from compute_common.shell.service import Check
 from node_registry import routes
 from node_registry.bus_handlers import BusHandlers
 from node_registry.event_stream import EventStream
+from node_registry.lease import RENEW_SECONDS
 from node_registry.metrics import NodesCollector, events_counter
 from node_registry.registrar import Registrar
 from node_registry.settings import Settings
@@ -70,16 +71,17 @@ class NodeRegistry(Service):
                 await asyncio.wait_for(self._replayed.wait(), REPLAY_SECONDS)
         self._tasks = [
             asyncio.create_task(_every(TICK_SECONDS, self._tick), name="tick"),
-            asyncio.create_task(_every(self.settings.flush_seconds, self.store.flush), name="flush"),
+            asyncio.create_task(_every(self.settings.flush_seconds, self.registrar.write), name="flush"),
+            asyncio.create_task(_every(RENEW_SECONDS, self.registrar.lease.step), name="lease"),
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         self.stream.close()
         await self.system_events.stop()
-        await self.store.close()
+        if self.registrar.lease.held:
+            await self.store.close()
+            await self.registrar.lease.release()
 
     async def _tick(self) -> None:
         if self.bus.connected:
@@ -90,6 +92,7 @@ class NodeRegistry(Service):
     async def _on_connect(self) -> None:
         """Bring back what is stored, then let everybody announce themselves again."""
         try:
+            await self.registrar.lease.step()
             restored = await self.store.reload()
             log.info("store read", restored=len(restored), nodes=len(self.table))
         finally:
@@ -98,6 +101,15 @@ class NodeRegistry(Service):
 
     async def _storage(self) -> tuple[bool, str | None]:
         return self.store.health()
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until they end: Python 3.11's `wait_for`, inside nats-py, may swallow one cancellation."""
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _done, waiting = await asyncio.wait(waiting, timeout=0.1)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

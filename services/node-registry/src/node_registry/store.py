@@ -27,6 +27,7 @@ class Loaded:
 
     records: list[NodeRecord] = field(default_factory=list)
     drains: dict[str, bool] = field(default_factory=dict)
+    removed: dict[str, Moment] = field(default_factory=dict)
 
 
 class Store(ABC):
@@ -86,6 +87,8 @@ class Store(ABC):
     def _restore(self, loaded: Loaded) -> list[str]:
         kept = [record for record in loaded.records if record.node_id not in self._dirty_nodes]
         set_drains = [name for name, on in loaded.drains.items() if on and name not in self._dirty_drains]
+        for node_id, at in loaded.removed.items():
+            self._take_in_removal(node_id, at)
         added = self._table.restore(kept, set_drains)
         for name, on in loaded.drains.items():
             if not on and name not in self._dirty_drains:
@@ -94,6 +97,14 @@ class Store(ABC):
         self._dirty_nodes |= {row.node_id for row in self._table.rows()} - stored
         self._dirty_drains |= self._table.drains - set(loaded.drains)
         return added
+
+    def _take_in_removal(self, node_id: str, at: Moment) -> None:
+        """A removal this replica missed; a node heard after it is there again."""
+        record = self._table.record(node_id)
+        if record is None:
+            self._table.bury(node_id, at)
+        elif record.life.last_seen < at.mono:
+            self._table.remove(node_id, at)
 
     def _fail(self, error: object) -> None:
         reason = type(error).__name__

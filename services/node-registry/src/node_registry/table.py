@@ -24,6 +24,7 @@ from node_registry.records import Boots, Change, InstanceFacts, Moment, NodeReco
 from node_registry.rows import Row, row_of, status_of
 
 MEASUREMENTS_KEPT = 64
+TOMBSTONE_SECONDS = 3600.0
 
 
 class NodeTable:
@@ -37,6 +38,7 @@ class NodeTable:
         self._max_document_bytes = max_document_bytes
         self._rows: dict[str, Row] = {}
         self._ids: list[str] = []  # sorted
+        self._tombstones: dict[str, Moment] = {}  # oldest first
         self._ranking = Ranking()
         self._deadlines = Deadlines()
         self.kinds = Kinds()
@@ -106,6 +108,7 @@ class NodeTable:
         self._check_size(merged)
         if old is None:
             changes = self._make_room()
+            self._tombstones.pop(document.node_id, None)
             life = Life(at.mono, heard_by_bus=at.by_bus)
             self._put(
                 NodeRecord(merged, registered_at=at.wall, life=life, boots=Boots(current=document.boot_id))
@@ -165,8 +168,14 @@ class NodeTable:
         self._rebuild(node_id)
         return [Change("draining" if drain else "updated", node_id)]
 
-    def remove(self, node_id: str) -> list[Change]:
-        """Forget a node; a drain of it stays."""
+    def remove(self, node_id: str, at: Moment | None = None) -> list[Change]:
+        """Forget a node; a drain of it stays.
+
+        With a moment given (an operator's word) a tombstone stays for an hour: no store brings the node back,
+        only its own announcement does.
+        """
+        if at is not None and node_id in self._rows:
+            self.bury(node_id, at)
         row = self._rows.pop(node_id, None)
         if row is None:
             return []
@@ -174,6 +183,16 @@ class NodeTable:
         self.kinds.leave(row.kind, node_id)
         del self._ids[bisect_left(self._ids, node_id)]
         return [Change("removed", node_id)]
+
+    def bury(self, node_id: str, at: Moment) -> None:
+        """Remember that the node was removed."""
+        self._tombstones.pop(node_id, None)
+        if len(self._tombstones) >= self._max_nodes:
+            self._tombstones.pop(next(iter(self._tombstones)))
+        self._tombstones[node_id] = at
+
+    def tombstone(self, node_id: str) -> Moment | None:
+        return self._tombstones.get(node_id)
 
     # --- what others know of a node
 
@@ -205,6 +224,7 @@ class NodeTable:
         is blamed for its silence; the time of deafness is not counted afterwards either.
         """
         self._mind_deafness(now, hearing)
+        self._forget_tombstones(now)
         changes = [self._set_offline(row.record) for row in self._overdue(now, hearing)]
         for node_id in self._instances.expire(now) if hearing else ():
             changes += self._refreshed(node_id)
@@ -214,7 +234,8 @@ class NodeTable:
         """Take in what was stored; what is known already is fresher and stays. The ids that were added."""
         added = []
         for record in records:
-            if record.node_id not in self._rows and len(self._rows) < self._max_nodes:
+            buried = record.node_id in self._tombstones
+            if not buried and record.node_id not in self._rows and len(self._rows) < self._max_nodes:
                 self._put(record)
                 added.append(record.node_id)
         for node_id in drains:
@@ -274,6 +295,13 @@ class NodeTable:
             return []
         self._rebuild(node_id)
         return [Change("updated", node_id)]
+
+    def _forget_tombstones(self, now: float) -> None:
+        while self._tombstones:
+            oldest = next(iter(self._tombstones))
+            if now - self._tombstones[oldest].mono < TOMBSTONE_SECONDS:
+                return
+            del self._tombstones[oldest]
 
     def _overdue(self, now: float, hearing: bool) -> list[Row]:
         found = []
