@@ -425,3 +425,15 @@ async def test_a_url_without_a_key_leaves_jetstream_and_says_so(nats_server: Nat
     assert check["ok"]
     assert "JetStream KV" in check["detail"]
     assert "SUPABASE_SERVICE_KEY" in check["detail"]
+
+
+async def test_made_up_ids_fill_no_memory(stand_in: TestProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node_registry.supabase_store.MOST_WAITING", 3)
+    table = NodeTable()
+    store = bare_store(stand_in, table)
+    for number in range(9):
+        store.touch(f"made-up-{number}")
+    assert store.waiting == 3
+    table.announce(NodeDocument(node_id="known", hostname="h"), Registrar.now())
+    store.touch("known")
+    assert store.waiting == 4, "a known node is always noted"
