@@ -17,7 +17,8 @@ from compute_node.host import host_document
 
 log = structlog.get_logger("presence")
 
-ANSWER_DELAY_SECONDS = 1.0  # everybody is asked at once: they answer spread over this time
+ANSWER_DELAY_SECONDS = 1.0  # everybody is asked at once: they answer spread over this time,
+LONGEST_DELAY_SECONDS = 10.0  # or over what the registry asks for, which knows how many they are
 REPEAT_SECONDS = 30.0
 
 
@@ -93,13 +94,15 @@ class Presence:
 
     async def _asked(self, message: Message) -> None:
         if message.get("node_id") in (self._node_id, "*"):
-            self._spawn(self._tell_later())
+            self._spawn(self._tell_later(message.get("spread_seconds")))
 
     async def _asked_by_name(self, _message: Message) -> None:
         self._spawn(self._tell_later())
 
-    async def _tell_later(self) -> None:
-        await asyncio.sleep(random.uniform(0, ANSWER_DELAY_SECONDS))  # noqa: S311  (spreading, not secrecy)
+    async def _tell_later(self, spread_seconds: object = None) -> None:
+        known = isinstance(spread_seconds, int | float) and 0 <= spread_seconds <= LONGEST_DELAY_SECONDS
+        within = float(str(spread_seconds)) if known else ANSWER_DELAY_SECONDS
+        await asyncio.sleep(random.uniform(0, within))  # noqa: S311  (spreading, not secrecy)
         await self.tell()
 
     async def _beat(self) -> None:

@@ -22,6 +22,7 @@ _FLAT_STATE = (
     "available_cpu_slots", "available_gpu_slots", "available_memory_mb", "available_vram_mb",
     "is_online", "is_draining", "last_heartbeat",
 )  # fmt: skip
+CLOCK_TOLERANCE_SECONDS = 60.0
 _NOTHING = Heartbeat(node_id="none")
 T = TypeVar("T")
 
@@ -94,13 +95,23 @@ def state_fields(row: Row) -> JsonObject:
 
 def warnings_of(row: Row) -> list[str]:
     """What an operator should know of the node."""
-    return [*row.profile.warnings, *_clone_warning(row.record)]
+    return [*row.profile.warnings, *_clone_warning(row.record), *_clock_warning(row.record)]
 
 
 def _clone_warning(record: NodeRecord) -> list[str]:
     if not record.boots.cloned:
         return []
     return ["two hosts speak under this node id (their boot ids alternate); give one another NODE_ID"]
+
+
+def _clock_warning(record: NodeRecord) -> list[str]:
+    """Nothing here trusts a node's clock; certificates, logs and leases elsewhere may."""
+    if record.beat is None or record.beat.timestamp is None or record.last_heartbeat is None:
+        return []
+    ahead = (record.beat.timestamp - record.last_heartbeat).total_seconds()
+    if abs(ahead) < CLOCK_TOLERANCE_SECONDS:
+        return []
+    return [f"its clock is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}; set up NTP there"]
 
 
 def _last(newer: T | None, older: T | None) -> T | None:

@@ -35,6 +35,8 @@ from node_registry.store import Store
 from node_registry.table import NodeTable
 
 REANNOUNCE_EVERY_SECONDS = 2.0
+ANNOUNCEMENTS_PER_SECOND = 2000  # half of what one core takes in
+LONGEST_SPREAD_SECONDS = 8.0  # everything is known again within ten
 MOST_ASKED = 10_000
 ORIGIN = "published_by"
 
@@ -159,7 +161,9 @@ class Registrar:
             await self._store.flush()
 
     async def ask_all_to_announce(self) -> None:
-        await self._tell(subjects.NODES_REANNOUNCE, {"node_id": "*"})
+        """Everybody at once would be a stampede: the more nodes, the longer they spread their answers."""
+        spread = min(LONGEST_SPREAD_SECONDS, max(1.0, len(self._table) / ANNOUNCEMENTS_PER_SECOND))
+        await self._tell(subjects.NODES_REANNOUNCE, {"node_id": "*", "spread_seconds": spread})
 
     async def apply(self, changes: Iterable[Change]) -> None:
         """Store and publish what changed."""

@@ -357,11 +357,11 @@ class NodeTable:
 
 
 def _merged_beat(old: Heartbeat | None, new: Heartbeat) -> Heartbeat:
-    """What a heartbeat does not say stays as it was; its status is always its own."""
+    """What a heartbeat does not say stays as it was; its status and its time are always its own."""
     if old is None:
         return new
     given = {name: getattr(new, name) for name in new.model_fields_set if getattr(new, name) is not None}
-    return old.model_copy(update={**given, "status": new.status})
+    return old.model_copy(update={**given, "status": new.status, "timestamp": new.timestamp})
 
 
 def _event(before: NodeStatus, after: NodeStatus) -> str:
