@@ -77,6 +77,7 @@ async def seconds_until(change: Callable[[], None], heard: Callable[[], bool]) -
     return time.monotonic() - started
 
 
+@pytest.mark.slow
 async def test_hot_changes_are_announced_within_five_seconds(
     nvml_library: Path, nats_server: NatsServer, tmp_path: Path, announced: list[Message]
 ) -> None:
@@ -126,6 +127,7 @@ async def test_busy_cards_are_not_announced_again(
         assert len(announced) == heard
 
 
+@pytest.mark.slow
 async def test_a_driver_that_hangs_does_not_hang_the_service(nvml_library: Path, tmp_path: Path) -> None:
     played = Played(nvml_library, Scenario(delay_ms=60_000), tmp_path)
     async with running(played.environment, "nats://127.0.0.1:1") as client:
@@ -151,7 +153,7 @@ async def test_slow_readings_do_not_block_the_loop(nvml_library: Path, tmp_path:
             waits.append(time.perf_counter() - started)
         assert detecting.result() > 0.5
         assert len(waits) > 10
-        assert max(waits) < 0.25, "two processes share a busy machine; a blocked loop waits for all of it"
+        assert max(waits) < detecting.result() / 2, "a blocked loop would wait for all of it"
 
 
 async def _detect_seconds(client: httpx.AsyncClient) -> float:

@@ -64,13 +64,18 @@ def test_eight_h100_on_switches(detect: Detect) -> None:
 
 
 def test_every_value_has_a_source(detect: Detect) -> None:
-    found = detect(scenarios.h100_x8())
-    for gpu in found["gpus"]:
-        told = {"name", "uuid", "vram_mb", "compute_capability", "bandwidth_gb_s", "utilization"}
-        told |= {"pci_bus_id", "pcie_generation", "pcie_width", "temperature_c", "power_w", "power_limit_w"}
-        assert {f"gpus.{gpu['index']}.{field}" for field in told} <= set(found["sources"])
-    rest = {"cpu.threads", "cpu.cores", "memory.total_mb", "memory.available_mb", "cuda_version"}
-    assert rest | {"driver_version"} <= set(found["sources"])
+    """Whatever the answer holds: what follows from another value needs none."""
+    found = detect(scenarios.lost(3))
+    derived = {"index", "vendor", "unified", "coherent", "schedulable", "mig", "slices"}
+    told = {f"gpus.{gpu['index']}.{field}" for gpu in found["gpus"] for field in gpu if field not in derived}
+    told |= {f"cpu.{field}" for field in found["cpu"]} | {f"memory.{field}" for field in found["memory"]}
+    told |= {"hostname", "boot_id", "ipv4", "network", "disks", "driver_version", "cuda_version"} & set(found)
+    paired = {"driver_version": "driver_version", "vram_used_mb": "vram_mb", "swap_free_mb": "swap_total_mb"}
+    for path in sorted(told):
+        above, _, field = path.rpartition(".")
+        other = "driver_version" if field == "driver_version" else f"{above}.{paired.get(field)}"
+        assert path in found["sources"] or other in found["sources"], path
+    assert not any(name.startswith("gpus.3.") for name in found["sources"]), "GPU 3 is lost"
 
 
 def test_two_unlike_cards(detect: Detect) -> None:

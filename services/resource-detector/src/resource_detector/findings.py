@@ -17,6 +17,10 @@ class Notes:
     def source(self, name: str, where: str) -> None:
         self.sources[name] = where
 
+    def forget(self, prefix: str) -> None:
+        """Drop the sources of what is not there after all."""
+        self.sources = {name: where for name, where in self.sources.items() if not name.startswith(prefix)}
+
     def warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)

@@ -12,6 +12,7 @@ from resource_detector.sources.kfd import KfdNode, links_of, read_nodes
 AMD_VENDOR = "0x1002"
 LEAST_USABLE_MB = 2048  # less is an integrated display part's carve-out
 MIB = 1 << 20
+MOST_TEXT = 256
 # PCI device ids (pci.ids); a Navi 31 or 48 id names several products, told apart by memory.
 _NAMES = {
     "0x738c": "AMD Instinct MI100",
@@ -56,6 +57,10 @@ def read_amd(sys_root: Path, notes: Notes, first_index: int = 0) -> list[GpuFoun
         else:
             found.append((replace(gpu, driver_version=driver), node))
             _sources(gpu, device, notes)
+            if node is not None:
+                notes.source(
+                    f"gpus.{gpu.index}.links", f"/sys/class/kfd topology node {node.number} io_links"
+                )
     index_of = {node.number: gpu.index for gpu, node in found if node is not None}
     return [gpu if node is None else replace(gpu, links=links_of(node, index_of)) for gpu, node in found]
 
@@ -153,7 +158,7 @@ def _render_minor(device: Path) -> int | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace").strip() or None
+        return path.read_text(errors="replace").strip()[:MOST_TEXT] or None
     except OSError:
         return None
 

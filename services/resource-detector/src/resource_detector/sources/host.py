@@ -12,12 +12,27 @@ from resource_detector.findings import Disk, HostFound, Interface, Notes
 MIB = 1 << 20
 MOST_INTERFACES = 32
 _NOT_OF_THE_HOST = ("lo", "veth", "docker", "br-", "virbr", "cni", "flannel")
+_SOURCES = {
+    "hostname": "gethostname",
+    "host.os": "uname",
+    "host.machine": "uname",
+    "host.kernel": "uname",
+    "host.wsl": "/proc/version",
+    "boot_id": "/proc/sys/kernel/random/boot_id",
+    "ipv4": "the address of the default route",
+    "network": "psutil (interfaces that are up)",
+    "disks": "statvfs",
+}
 
 
 def read_host(proc_root: Path, hostname: str, disk_paths: list[Path], notes: Notes) -> HostFound:
     """Host name, operating system, boot id, addresses and disks."""
     kernel = platform.release()
     version = notes.attempt("kernel version", (proc_root / "version").read_text) or kernel
+    for name, where in _SOURCES.items():
+        notes.source(name, where)
+    if hostname:
+        notes.source("hostname", "NODE_HOSTNAME")
     return HostFound(
         hostname=hostname or socket.gethostname() or "localhost",
         os=platform.system().lower(),

@@ -58,6 +58,7 @@ class NvmlReader:
                 if card is not None and (gpu := read_gpu(card, driver, ram)) is not None:
                     found[index] = card, gpu
             except GpuLostError:
+                notes.forget(f"gpus.{index}.")
                 notes.warn(f"GPU {index} is lost (it fell off the bus; reset it or reboot): it is left out")
         links = read_links([card for card, _gpu in found.values()])
         gpus = tuple(replace(gpu, links=links.get(gpu.index, ())) for _card, gpu in found.values())
@@ -103,6 +104,8 @@ def read_gpu(card: Card, driver: str | None, ram: SystemRam) -> GpuFound | None:
     total, used = _memory(card, unified, ram)
     pci = card.tell("pci_bus_id", "nvmlDeviceGetPciInfo")
     ecc = card.quietly("nvmlDeviceGetEccMode")
+    if ecc is not None:
+        card.source("ecc", "nvmlDeviceGetEccMode")
     gpu = GpuFound(
         index=card.index,
         name=name,

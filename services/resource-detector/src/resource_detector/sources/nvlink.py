@@ -28,6 +28,7 @@ def read_links(cards: Sequence[Card]) -> dict[int, tuple[LinkFound, ...]]:
             blind.append(card)
         else:
             ends[card.index] = found
+            card.source("links", "nvmlDeviceGetNvLinkState")
     links = joined(ends)
     if 2 <= len(blind) <= MOST_ASKED_IN_PAIRS:
         links |= _by_peer_status(blind)
@@ -81,6 +82,8 @@ def _end(card: Card, link: int, places: Mapping[tuple[int, int, int], int]) -> i
 
 
 def _by_peer_status(cards: Sequence[Card]) -> dict[int, tuple[LinkFound, ...]]:
+    for card in cards:
+        card.source("links", "nvmlDeviceGetP2PStatus")
     return {
         card.index: tuple(
             LinkFound(peer.index, "nvlink") for peer in cards if peer is not card and _peers(card, peer)
