@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from compute_common.enums import Tier
+from compute_common.schemas.node import NodeDocument
 from compute_common.tiers import GpuFacts, classify_gpu
 from tests.support.nvml import Gpu, Played, Scenario, scenarios
 from tests.unit.resource_detector.trees import host_tree, write
@@ -109,6 +110,8 @@ def test_mig_slices_are_what_is_scheduled(detect: Detect) -> None:
     assert [part["gpu_instance"] for part in cut["slices"]] == [1, 2, 3]
     assert "utilization" not in cut
     assert found["warnings"] == [], "that the parent tells no utilisation is as it should be"
+    announced = NodeDocument.model_validate(found).model_dump(mode="json", exclude_none=True)
+    assert announced["gpus"][0]["slices"] == cut["slices"], "they reach whoever reads the node's document"
     assert "1 of 2 GPUs cut into 3 MIG slices, the largest 40448 MiB" in found["tier_reason"]
 
 
