@@ -1,4 +1,4 @@
-"""Ten thousand nodes on a virtual clock: jitter, late beats and an outage blame nobody; deaths are noticed."""
+"""Ten thousand nodes on a virtual clock: jitter, late beats, an outage blame nobody; deaths are noticed."""
 
 import heapq
 import random

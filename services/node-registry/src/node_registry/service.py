@@ -79,8 +79,8 @@ class NodeRegistry(Service):
         await _end(self._tasks)
         self.stream.close()
         await self.system_events.stop()
+        await self.store.close(write=self.registrar.lease.held)
         if self.registrar.lease.held:
-            await self.store.close()
             await self.registrar.lease.release()
 
     async def _tick(self) -> None:
