@@ -17,6 +17,7 @@ from node_registry.supabase_rows import (
     node_row,
     record_of,
     refusal,
+    removal_of,
 )
 from node_registry.supabase_store import Project
 from node_registry.table import NodeTable
@@ -47,6 +48,11 @@ def test_what_is_gone_is_a_tombstone_with_the_same_columns() -> None:
     assert gone.columns["record"] is None
     assert gone.columns["deleted_at"] == "2026-11-23T12:00:01Z"
     assert set(alive.columns) == set(gone.columns), "a batch has one list of columns"
+    earlier = node_row("n1", None, at(9), removed=at(1))
+    assert earlier.columns["deleted_at"] == gone.columns["deleted_at"]
+    assert removal_of(alive.columns, at(9)) is None
+    assert removal_of(gone.columns, at(9)) == at(1)
+    assert removal_of({"deleted_at": "nonsense"}, at(9)) is None
     assert drain_row("n1", True, at(1)).columns["deleted_at"] is None
     assert drain_row("n1", False, at(1)).columns["deleted_at"] == "2026-11-23T12:00:01Z"
 

@@ -79,8 +79,10 @@ class Store(ABC):
     async def flush(self) -> None:
         """Write what changed; what fails stays dirty. Never raises."""
 
-    async def close(self) -> None:
-        """Write what still waits, as far as that goes in `LAST_FLUSH_SECONDS`."""
+    async def close(self, write: bool = True) -> None:
+        """The end; `write` what still waits, as far as that goes in `LAST_FLUSH_SECONDS`."""
+        if not write:
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.flush(), LAST_FLUSH_SECONDS)
 

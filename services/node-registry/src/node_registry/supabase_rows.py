@@ -55,15 +55,15 @@ class StoredRow:
     size: int
 
 
-def node_row(node_id: str, row: Row | None, at: Moment) -> StoredRow:
-    """The node as it is now; a tombstone when it is gone."""
+def node_row(node_id: str, row: Row | None, at: Moment, removed: Moment | None = None) -> StoredRow:
+    """The node as it is now; a tombstone when it is gone, dated `removed` where that is known."""
     if row is None:
         gone: JsonObject = {
             "node_id": node_id,
             "record": None,
             "tier": None,
             "status": None,
-            "deleted_at": rfc3339(at.wall),
+            "deleted_at": rfc3339((removed or at).wall),
         }
         return StoredRow(node_id, gone, len(node_id))
     stored = to_stored(row.record, at)
@@ -95,13 +95,16 @@ def record_of(columns: JsonObject, at: Moment) -> NodeRecord | None:
     return record if record.node_id == columns.get("node_id") else None
 
 
-def deleted_at(columns: JsonObject) -> datetime | None:
+def removal_of(columns: JsonObject, at: Moment) -> Moment | None:
     """When the row became a tombstone; None for a living one."""
     text = columns.get("deleted_at")
     try:
-        return as_utc(datetime.fromisoformat(text)) if isinstance(text, str) else None
+        deleted = as_utc(datetime.fromisoformat(text)) if isinstance(text, str) else None
     except ValueError:
         return None
+    if deleted is None:
+        return None
+    return Moment(at.mono - max(0.0, (at.wall - deleted).total_seconds()), deleted)
 
 
 def batches(rows: Iterable[StoredRow]) -> Iterator[list[StoredRow]]:

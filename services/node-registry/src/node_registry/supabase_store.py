@@ -29,12 +29,12 @@ from node_registry.supabase_rows import (
     StoredRow,
     StoreError,
     batches,
-    deleted_at,
     drain_row,
     node_row,
     record_of,
+    removal_of,
 )
-from node_registry.table import NodeTable
+from node_registry.table import TOMBSTONE_SECONDS, NodeTable
 from node_registry.waiting_file import WaitingFile
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ log = structlog.get_logger("store")
 
 FIRST_PAUSE_SECONDS = 1.0
 PURGE_EVERY_SECONDS = 600.0
-TOMBSTONE_LIFE = timedelta(hours=1)
+TOMBSTONE_LIFE = timedelta(seconds=TOMBSTONE_SECONDS)
 MOST_WAITING = 100_000
 
 
@@ -125,11 +125,11 @@ class SupabaseStore(Store):
                 if self._file_is_kept:
                     await self._keep_waiting()
 
-    async def close(self) -> None:
+    async def close(self, write: bool = True) -> None:
         self._resume_at = 0.0
-        await super().close()
+        await super().close(write)
         async with self._lock:
-            if self.waiting:
+            if write and self.waiting:
                 await self._keep_waiting()
             if self._tables is not None:
                 await self._tables.close()
@@ -153,9 +153,12 @@ class SupabaseStore(Store):
         return self._restore(loaded)
 
     def _read_node(self, row: JsonObject, at: Moment, loaded: Loaded) -> None:
-        deleted = deleted_at(row)
-        if deleted is not None:
-            self._give_up(str(row["node_id"]), deleted)
+        node_id = str(row["node_id"])
+        removed = removal_of(row, at)
+        if removed is not None:
+            self._give_up(node_id, removed)
+            if at.wall - removed.wall < TOMBSTONE_LIFE:
+                loaded.removed[node_id] = removed
         elif (record := record_of(row, at)) is not None:
             loaded.records.append(record)
         else:
@@ -228,7 +231,7 @@ class SupabaseStore(Store):
         self._purge_at = now.mono + PURGE_EVERY_SECONDS
 
     def _node_row(self, node_id: str) -> StoredRow:
-        return node_row(node_id, self._table.row(node_id), self._now())
+        return node_row(node_id, self._table.row(node_id), self._now(), self._table.tombstone(node_id))
 
     def _drain_row(self, node_id: str) -> StoredRow:
         return drain_row(node_id, self._table.is_drained(node_id), self._now())
@@ -254,13 +257,17 @@ class SupabaseStore(Store):
         set_drains = [node_id for node_id, row in drains.items() if row.get("deleted_at") is None]
         added = self._table.restore(records, set_drains)
         self._taken_back = {node_id: (self._table.record(node_id), written) for node_id in added}
+        for node_id, row in nodes.items():
+            removed = removal_of(row, at)
+            if removed is not None and node_id not in self._table:
+                self._table.bury(node_id, removed)
         self._dirty_nodes.update(nodes)
         self._dirty_drains.update(drains)
 
-    def _give_up(self, node_id: str, deleted: datetime) -> None:
+    def _give_up(self, node_id: str, removed: Moment) -> None:
         """A node that came back from the file, was removed elsewhere since, and has not been heard."""
-        record, written = self._taken_back.get(node_id, (None, deleted))
-        if record is not None and written < deleted and self._table.record(node_id) is record:
+        record, written = self._taken_back.get(node_id, (None, removed.wall))
+        if record is not None and written < removed.wall and self._table.record(node_id) is record:
             self._table.remove(node_id)
             self._dirty_nodes.discard(node_id)
 
