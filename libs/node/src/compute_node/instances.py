@@ -13,6 +13,7 @@ from compute_common.bus import Bus, Message
 from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
 from compute_common.schemas.vllm import Instance, InstanceEvent, NodeInstances
+from compute_common.tasks import end_tasks
 
 log = structlog.get_logger("instances")
 
@@ -34,9 +35,7 @@ class Instances:
         self._bus.on_connect(self._connected)
 
     async def stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     def find(self, model: str | None) -> tuple[Instance, str] | None:
         """The instance that answers to `model` (ignoring case) and the name it knows it by.

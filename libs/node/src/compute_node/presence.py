@@ -13,12 +13,13 @@ from compute_common import subjects
 from compute_common.bus import Bus, Message
 from compute_common.ids import new_id
 from compute_common.problems import Problem
+from compute_common.schemas.node import Reannounce
+from compute_common.tasks import end_tasks
 from compute_node.host import host_document
 
 log = structlog.get_logger("presence")
 
-ANSWER_DELAY_SECONDS = 1.0  # everybody is asked at once: they answer spread over this time,
-LONGEST_DELAY_SECONDS = 10.0  # or over what the registry asks for, which knows how many they are
+ANSWER_DELAY_SECONDS = 1.0
 REPEAT_SECONDS = 30.0
 
 
@@ -83,9 +84,7 @@ class Presence:
             await self._bus.flush()
 
     async def stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     async def tell(self) -> None:
         """Publish the document; while NATS is away the next connect does it."""
@@ -93,16 +92,15 @@ class Presence:
             await self._bus.publish(subjects.NODES_ANNOUNCE, self.document())
 
     async def _asked(self, message: Message) -> None:
-        if message.get("node_id") in (self._node_id, "*"):
-            self._spawn(self._tell_later(message.get("spread_seconds")))
+        asked = Reannounce.model_validate(message)
+        if asked.concerns(self._node_id):
+            self._spawn(self._tell_later(asked.spread_seconds))
 
     async def _asked_by_name(self, _message: Message) -> None:
-        self._spawn(self._tell_later())
+        self._spawn(self._tell_later(ANSWER_DELAY_SECONDS))
 
-    async def _tell_later(self, spread_seconds: object = None) -> None:
-        known = isinstance(spread_seconds, int | float) and 0 <= spread_seconds <= LONGEST_DELAY_SECONDS
-        within = float(str(spread_seconds)) if known else ANSWER_DELAY_SECONDS
-        await asyncio.sleep(random.uniform(0, within))  # noqa: S311  (spreading, not secrecy)
+    async def _tell_later(self, spread_seconds: float) -> None:
+        await asyncio.sleep(random.uniform(0, spread_seconds))  # noqa: S311  (spreading, not secrecy)
         await self.tell()
 
     async def _beat(self) -> None:

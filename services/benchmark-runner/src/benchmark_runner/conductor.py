@@ -1,7 +1,6 @@
 """Takes runs in, measures one at a time, keeps every cell the moment it is done."""
 
 import asyncio
-import contextlib
 import platform
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -19,6 +18,7 @@ from compute_common.ids import new_id
 from compute_common.problems import Problem, not_found
 from compute_common.schemas.benchmark import Benchmark, BenchmarkProgress, BenchmarkRequest, Cell
 from compute_common.schemas.vllm import Instance
+from compute_common.tasks import end_tasks
 from compute_common.times import utc_now
 
 log = structlog.get_logger("benchmark")
@@ -55,10 +55,7 @@ class Conductor:
 
     async def close(self) -> None:
         """End the run under way (it is marked interrupted) and stop what it started."""
-        if self._worker is not None:
-            self._worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._worker
+        await end_tasks([self._worker])
         for benchmark_id in [r.benchmark_id for r in self.runs.values() if not r.status.final]:
             await self._end(benchmark_id, BenchmarkStatus.FAILED, INTERRUPTED)
 

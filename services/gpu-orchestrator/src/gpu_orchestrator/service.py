@@ -12,6 +12,7 @@ from compute_common.problems import Problem
 from compute_common.schemas.gpu import ReservationEvent
 from compute_common.shell import Service
 from compute_common.shell.service import Check
+from compute_common.tasks import end_tasks
 from compute_common.times import utc_now
 from gpu_orchestrator import bus_handlers, routes, views
 from gpu_orchestrator.desk import ReservationDesk
@@ -69,10 +70,7 @@ class GpuOrchestrator(Service):
         self._poller = asyncio.create_task(self._poll(), name="memory-poller")
 
     async def stop(self) -> None:
-        if self._poller is not None:
-            self._poller.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._poller
+        await end_tasks([self._poller])
         await self.desk.close()
 
     async def _poll(self) -> None:

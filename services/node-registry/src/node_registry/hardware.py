@@ -19,7 +19,9 @@ def tier_of(document: NodeDocument) -> tuple[Tier, list[str]]:
 
 def facts(gpu: Gpu) -> GpuFacts:
     """What classification needs; an unknown bandwidth is looked up by the GPU's name."""
-    bandwidth = gpu.bandwidth_gb_s if gpu.bandwidth_gb_s is not None else bandwidth_by_name(gpu.name)
+    bandwidth = gpu.bandwidth_gb_s
+    if bandwidth is None:
+        bandwidth = bandwidth_by_name(gpu.name, gpu.vram_mb)
     return GpuFacts(gpu.name, gpu.vram_mb, bandwidth, gpu.compute_capability, gpu.unified)
 
 

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from fastapi import APIRouter
 
 from compute_common.shell import Service
 from compute_common.shell.service import Check
+from compute_common.tasks import end_tasks, every
 from node_registry import routes
 from node_registry.bus_handlers import BusHandlers
 from node_registry.event_stream import EventStream
@@ -70,13 +71,13 @@ class NodeRegistry(Service):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._replayed.wait(), REPLAY_SECONDS)
         self._tasks = [
-            asyncio.create_task(_every(TICK_SECONDS, self._tick), name="tick"),
-            asyncio.create_task(_every(self.settings.flush_seconds, self.registrar.write), name="flush"),
-            asyncio.create_task(_every(RENEW_SECONDS, self.registrar.lease.step), name="lease"),
+            asyncio.create_task(every(TICK_SECONDS, self._tick), name="tick"),
+            asyncio.create_task(every(self.settings.flush_seconds, self.registrar.write), name="flush"),
+            asyncio.create_task(every(RENEW_SECONDS, self.registrar.lease.step), name="lease"),
         ]
 
     async def stop(self) -> None:
-        await _end(self._tasks)
+        await end_tasks(self._tasks)
         self.stream.close()
         await self.system_events.stop()
         await self.store.close(write=self.registrar.lease.held)
@@ -101,22 +102,3 @@ class NodeRegistry(Service):
 
     async def _storage(self) -> tuple[bool, str | None]:
         return self.store.health()
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel until they end: Python 3.11's `wait_for`, inside nats-py, may swallow one cancellation."""
-    waiting = {task for task in tasks if not task.done()}
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _done, waiting = await asyncio.wait(waiting, timeout=0.1)
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` again and again; one failure is logged and does not end it."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("periodic work failed")
-        await asyncio.sleep(seconds)

@@ -11,6 +11,8 @@ from compute_common import subjects
 from compute_common.bus import Bus, Message
 from compute_common.problems import Problem
 from compute_common.schemas.base import JsonObject
+from compute_common.schemas.node import Reannounce
+from compute_common.tasks import end_tasks
 from resource_detector.detector import Detector
 from resource_detector.document import fingerprint, node_document
 from resource_detector.findings import Hardware
@@ -18,7 +20,6 @@ from resource_detector.pulse import cpu_load, heartbeat
 
 log = structlog.get_logger("announcer")
 
-SPREAD_SECONDS = 1.0
 _FAILURES = (Problem, nats.errors.Error)
 _RANDOM = random.SystemRandom()
 
@@ -65,19 +66,16 @@ class Announcer:
             await self._bus.publish(subjects.NODES_HEARTBEAT, self._beat(hardware))
 
     async def asked(self, body: Message) -> None:
-        """`compute.nodes.reannounce.v1` for this node or for all: answer within a second, spread out."""
-        if body.get("node_id") in (self._node_id, "*") and (
-            self._answering is None or self._answering.done()
-        ):
-            self._answering = asyncio.create_task(self._answer())
+        """`compute.nodes.reannounce.v1` for this node or for all: answer within the spread it asks for."""
+        asked = Reannounce.model_validate(body)
+        if asked.concerns(self._node_id) and (self._answering is None or self._answering.done()):
+            self._answering = asyncio.create_task(self._answer(asked.spread_seconds))
 
     async def stop(self) -> None:
-        if self._answering is not None:
-            self._answering.cancel()
-            await asyncio.gather(self._answering, return_exceptions=True)
+        await end_tasks([self._answering])
 
-    async def _answer(self) -> None:
-        await asyncio.sleep(_RANDOM.uniform(0, SPREAD_SECONDS))
+    async def _answer(self, spread_seconds: float) -> None:
+        await asyncio.sleep(_RANDOM.uniform(0, spread_seconds))
         await self.announce()
 
     def _beat(self, hardware: Hardware) -> JsonObject:

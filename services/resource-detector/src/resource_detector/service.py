@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -13,6 +13,7 @@ from compute_common import subjects
 from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
+from compute_common.tasks import end_tasks, every
 from resource_detector import routes
 from resource_detector.announcer import Announcer
 from resource_detector.detection import Roots, detect
@@ -63,14 +64,12 @@ class ResourceDetector(Service):
         await self.bus.subscribe(own, self._asked_by_name)
         self.bus.on_connect(self.announcer.announce)
         self._tasks = [
-            asyncio.create_task(_every(self.settings.heartbeat_seconds, self.announcer.beat), name="beat"),
-            asyncio.create_task(_every(self.settings.detect_seconds, self._look), name="detect"),
+            asyncio.create_task(every(self.settings.heartbeat_seconds, self.announcer.beat), name="beat"),
+            asyncio.create_task(every(self.settings.detect_seconds, self._look), name="detect"),
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self.announcer.stop()
         await self.detector.close()
 
@@ -113,13 +112,3 @@ def labels_of(text: str) -> dict[str, str]:
         else:
             log.warning("NODE_LABELS has a part that is not key=value", part=pair[:80])
     return found
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` every so often; one failure is logged and does not end it."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await work()
-        except Exception:
-            log.exception("periodic work failed")

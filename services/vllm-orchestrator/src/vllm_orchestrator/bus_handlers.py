@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from compute_common import subjects
 from compute_common.bus import Message
-from compute_common.schemas.node import NodeRemove
+from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
 from vllm_orchestrator.schemas import InstanceRef, LogTail, StatusAsk
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from vllm_orchestrator.service import VllmOrchestrator
 
 QUEUE = "vllm-orchestrator"
-REANNOUNCE_WITHIN_SECONDS = 1.0
 
 
 async def serve(service: "VllmOrchestrator") -> None:
@@ -50,10 +49,10 @@ async def serve(service: "VllmOrchestrator") -> None:
         service.table.observe(InstanceEvent.model_validate(body))
 
     async def reannounce(body: Message) -> None:
-        asked = body.get("node_id")
-        if asked != "*" and NodeRemove.model_validate(body).node_id != node_id:
+        asked = Reannounce.model_validate(body)
+        if not asked.concerns(node_id):
             return
-        await asyncio.sleep(random.uniform(0, REANNOUNCE_WITHIN_SECONDS))  # noqa: S311  (spread, not secrecy)
+        await asyncio.sleep(random.uniform(0, asked.spread_seconds))  # noqa: S311  (spread, not secrecy)
         await service.announcer.repeat()
 
     await bus.serve(subjects.VLLM_REQUEST, request, QUEUE)

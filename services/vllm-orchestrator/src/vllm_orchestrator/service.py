@@ -15,6 +15,7 @@ from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
+from compute_common.tasks import end_tasks
 from vllm_orchestrator import bus_handlers, gateway, routes
 from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
@@ -94,10 +95,7 @@ class VllmOrchestrator(Service):
         self._repeating = asyncio.create_task(self._repeat(), name="instance events")
 
     async def stop(self) -> None:
-        if self._repeating is not None:
-            self._repeating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._repeating
+        await end_tasks([self._repeating])
         await self.desk.leave()
         await self.client.aclose()
 

@@ -20,6 +20,7 @@ from compute_common.enums import WorkStatus
 from compute_common.ids import new_id
 from compute_common.problems import Problem
 from compute_common.schemas.work import Assignment, SubmitRequest
+from compute_common.tasks import end_tasks
 from work_marshaling import leases, placement
 from work_marshaling.fleet import NodeView
 from work_marshaling.items import Failure, Item
@@ -94,10 +95,7 @@ class Dispatcher:
         self._loop = asyncio.create_task(self._run(), name="dispatcher")
 
     async def stop(self) -> None:
-        running = [*self._tasks, *([self._loop] if self._loop else [])]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_tasks([*self._tasks, self._loop])
 
     def wake(self) -> None:
         self._wake.set()

@@ -24,6 +24,7 @@ from nats.js.errors import NotFoundError
 from compute_common.bus import Bus
 from compute_common.jetstream import ensure_stream
 from compute_common.problems import Problem
+from compute_common.tasks import end_tasks
 from work_marshaling.events import Record
 
 log = structlog.get_logger("work-log")
@@ -65,9 +66,7 @@ class LogReader:
         self._watching = asyncio.create_task(self._watch(), name="work-log-watch")
 
     async def stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        await end_tasks([self._watching])
         for _, _, waiter in self._waiters:
             waiter.cancel()
 

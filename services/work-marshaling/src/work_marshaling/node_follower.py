@@ -12,6 +12,7 @@ from compute_common import subjects
 from compute_common.bus import Bus, Message
 from compute_common.problems import Problem
 from compute_common.schemas.node import Node, NodeEvent
+from compute_common.tasks import end_tasks
 from work_marshaling.fleet import Fleet, view
 
 log = structlog.get_logger("nodes")
@@ -42,9 +43,7 @@ class NodeFollower:
         self._bus.on_connect(self._connected)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
 
     async def probe(self) -> tuple[bool, str | None]:
         """The health check: whether the registry answers."""

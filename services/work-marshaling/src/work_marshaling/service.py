@@ -12,6 +12,7 @@ from compute_common.jetstream import WORK_STREAM, work_stream
 from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
+from compute_common.tasks import end_tasks
 from work_marshaling import bus_handlers, routes, routes_blacklist
 from work_marshaling.dispatcher import Dispatcher
 from work_marshaling.events import Record
@@ -76,9 +77,7 @@ class WorkMarshaling(Service):
 
     async def stop(self) -> None:
         self.feed.close()
-        if self._purging is not None:
-            self._purging.cancel()
-            await asyncio.gather(self._purging, return_exceptions=True)
+        await end_tasks([self._purging])
         await self.dispatcher.stop()
         await self.nodes.stop()
         await self.log.stop()

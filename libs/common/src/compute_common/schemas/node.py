@@ -229,6 +229,18 @@ class NodeRemove(Wire):
     node_id: Identifier
 
 
+class Reannounce(Wire):
+    """Asks a node, or all of them (`*`), to announce again, each at a moment of its own within the spread."""
+
+    node_id: Name
+    spread_seconds: float = Field(
+        1.0, ge=0, le=60, description="The registry asks for more when many are asked"
+    )
+
+    def concerns(self, node_id: str) -> bool:
+        return self.node_id in (node_id, "*")
+
+
 class NodeEvent(Wire):
     event: str = Field(description="joined, updated, draining, offline, removed")
     node_id: str

@@ -13,6 +13,7 @@ from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
 from compute_common.schemas.gpu import ReserveRequest
 from compute_common.schemas.vllm import Endpoints, StartProgress
+from compute_common.tasks import end_tasks
 from compute_common.times import utc_now
 from compute_common.units import MIB
 from vllm_orchestrator.engines import process as engines
@@ -67,9 +68,7 @@ class Runner:
 
     async def leave(self) -> None:
         """Stop supervising; the engine goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end_tasks([self._task])
 
     async def stop(self) -> None:
         """End the engine's whole group, give its memory back, forget its file."""
