@@ -11,7 +11,7 @@ from compute_common.bus import Bus
 
 log = structlog.get_logger("reports")
 
-ACK_SECONDS = 5.0
+ACK_SECONDS = 2.0  # a repetition is harmless: the message id tells the log
 PAUSES = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -49,8 +49,7 @@ class Reports:
         message_id = f"{self._node_id}:{work_id}:{attempt}"
         turn = 0
         while (trouble := await self._trouble(subject, data, message_id)) is not None:
-            if turn == 0:
-                log.warning("a report is not acknowledged yet", subject=subject, reason=trouble)
+            log.warning("a report is not acknowledged yet", subject=subject, reason=trouble, turn=turn)
             await asyncio.sleep(PAUSES[min(turn, len(PAUSES) - 1)])
             turn += 1
 
