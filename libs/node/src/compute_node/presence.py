@@ -20,6 +20,7 @@ from compute_node.host import host_document
 log = structlog.get_logger("presence")
 
 ANSWER_DELAY_SECONDS = 1.0
+RECONNECT_SPREAD_SECONDS = 2.0
 REPEAT_SECONDS = 30.0
 
 
@@ -49,6 +50,7 @@ class Presence:
         self.work_types: list[str] = []
         self.active_jobs: Callable[[], int] = lambda: 0
         self._left = False
+        self._told = False
 
     def document(self) -> dict[str, Any]:
         """`session` names this run of the program: work given to an earlier run went down with it."""
@@ -71,7 +73,7 @@ class Presence:
     async def start(self) -> None:
         await self._bus.subscribe(subjects.NODES_REANNOUNCE, self._asked)
         await self._bus.subscribe(subjects.node_subject(self._node_id, "reannounce"), self._asked_by_name)
-        self._bus.on_connect(self.tell)
+        self._bus.on_connect(self._connected)
         if self._announce:
             self._spawn(self._beat())
         self._spawn(self._repeat())
@@ -90,6 +92,14 @@ class Presence:
         """Publish the document; while NATS is away the next connect does it."""
         with contextlib.suppress(Problem):
             await self._bus.publish(subjects.NODES_ANNOUNCE, self.document())
+
+    async def _connected(self) -> None:
+        """Tell: at once the first time; after a lost connection spread out, since everybody lost it."""
+        if self._told:
+            self._spawn(self._tell_later(RECONNECT_SPREAD_SECONDS))
+        else:
+            self._told = True
+            await self.tell()
 
     async def _asked(self, message: Message) -> None:
         asked = Reannounce.model_validate(message)

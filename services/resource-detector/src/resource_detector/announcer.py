@@ -22,6 +22,7 @@ log = structlog.get_logger("announcer")
 
 _FAILURES = (Problem, nats.errors.Error)
 _RANDOM = random.SystemRandom()
+RECONNECT_SPREAD_SECONDS = 2.0
 
 
 class Announcer:
@@ -36,6 +37,7 @@ class Announcer:
         self._heartbeat_seconds = heartbeat_seconds
         self._labels = labels
         self._announced: JsonObject | None = None
+        self._was_connected = False
         self._answering: asyncio.Task[None] | None = None
 
     def document(self, hardware: Hardware) -> JsonObject:
@@ -68,8 +70,20 @@ class Announcer:
     async def asked(self, body: Message) -> None:
         """`compute.nodes.reannounce.v1` for this node or for all: answer within the spread it asks for."""
         asked = Reannounce.model_validate(body)
-        if asked.concerns(self._node_id) and (self._answering is None or self._answering.done()):
-            self._answering = asyncio.create_task(self._answer(asked.spread_seconds))
+        if asked.concerns(self._node_id):
+            self._answer_within(asked.spread_seconds)
+
+    async def connected(self) -> None:
+        """Announce: at once the first time; after a lost connection spread out, since everybody lost it."""
+        if self._was_connected:
+            self._answer_within(RECONNECT_SPREAD_SECONDS)
+        else:
+            self._was_connected = True
+            await self.announce()
+
+    def _answer_within(self, spread_seconds: float) -> None:
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer(spread_seconds))
 
     async def stop(self) -> None:
         await end_tasks([self._answering])

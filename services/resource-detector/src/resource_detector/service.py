@@ -62,7 +62,7 @@ class ResourceDetector(Service):
         await self.bus.subscribe(subjects.NODES_REANNOUNCE, self.announcer.asked)
         own = subjects.node_subject(self.node_id, "reannounce")
         await self.bus.subscribe(own, self._asked_by_name)
-        self.bus.on_connect(self.announcer.announce)
+        self.bus.on_connect(self.announcer.connected)
         self._tasks = [
             asyncio.create_task(every(self.settings.heartbeat_seconds, self.announcer.beat), name="beat"),
             asyncio.create_task(every(self.settings.detect_seconds, self._look), name="detect"),
