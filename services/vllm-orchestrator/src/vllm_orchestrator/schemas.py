@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from compute_common.ids import Identifier
-from compute_common.schemas.base import JsonObject, Name, Page, Wire
+from compute_common.schemas.base import Name, Page, Wire
 from compute_common.schemas.vllm import ModelName
 
 
@@ -78,7 +78,3 @@ class GatewayModel(Wire):
 class GatewayModels(Wire):
     object: str = "list"
     data: list[GatewayModel]
-
-
-class ComposeAnswer(Wire):
-    docker_compose: JsonObject

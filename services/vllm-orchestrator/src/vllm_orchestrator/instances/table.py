@@ -1,6 +1,8 @@
 """Every instance of the cluster, in memory and in the KV bucket COMPUTE_INSTANCES."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from nats.js.errors import KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
@@ -103,32 +105,26 @@ class InstanceTable:
         bucket = await self._bucket()
         found: dict[str, Record] = {}
         try:
-            keys = await bucket.keys()
+            with _storage():
+                keys = await bucket.keys()
         except NoKeysError:
             return found
-        except Exception as error:
-            raise _storage(error) from error
         for key in keys:
             try:
-                entry = await bucket.get(key)
+                with _storage():
+                    entry = await bucket.get(key)
                 record = Record.model_validate(wire_json.parse(entry.value or b""))
             except (KeyNotFoundError, KeyDeletedError):
                 continue
             except (ValidationError, ValueError):
                 log.warning("an instance record is not readable", key=key[:128])
                 continue
-            except Exception as error:
-                raise _storage(error) from error
             found[record.instance_name] = record
         return found
 
     async def _bucket(self) -> "_Bucket":
-        try:
+        with _storage():
             return _Bucket(await ensure_bucket(self._bus.jetstream(), INSTANCES_BUCKET))
-        except Problem:
-            raise
-        except Exception as error:
-            raise _storage(error) from error
 
 
 class _Bucket:
@@ -140,26 +136,25 @@ class _Bucket:
         self.get = bucket.get
 
     async def create(self, key: str, value: bytes) -> None:
-        try:
+        with _storage():
             await self._bucket.create(key, value)
-        except KeyWrongLastSequenceError:
-            raise
-        except Exception as error:
-            raise _storage(error) from error
 
     async def put(self, key: str, value: bytes) -> None:
-        try:
+        with _storage():
             await self._bucket.put(key, value)
-        except Exception as error:
-            raise _storage(error) from error
 
     async def delete(self, key: str) -> None:
-        try:
+        with _storage():
             await self._bucket.delete(key)
-        except Exception as error:
-            raise _storage(error) from error
 
 
-def _storage(error: Exception) -> Problem:
-    log.warning("instance storage", reason=type(error).__name__)
-    return unavailable("storage", "instance records cannot be read or written now; try again")
+@contextmanager
+def _storage() -> Iterator[None]:
+    """Any failure of the storage as Problem 503; what says something about a key goes on to the caller."""
+    try:
+        yield
+    except (Problem, NoKeysError, KeyNotFoundError, KeyDeletedError, KeyWrongLastSequenceError):
+        raise
+    except Exception as error:
+        log.warning("instance storage", reason=type(error).__name__)
+        raise unavailable("storage", "instance records cannot be read or written now; try again") from error
