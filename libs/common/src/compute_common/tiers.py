@@ -5,8 +5,8 @@ The cuts lie in the measured gaps between products, not at powers of two (a 5090
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from compute_common.enums import Tier
 
@@ -22,6 +22,23 @@ class GpuFacts:
     bandwidth_gb_s: float | None = None
     compute_capability: str | None = None
     unified: bool = False
+
+
+def slice_facts(card: GpuFacts, slices: Iterable[tuple[str, int | None]]) -> list[GpuFacts]:
+    """A card that is cut counts as its slices (name, MiB), each with its share of the bandwidth.
+
+    MIG gives a slice whole memory channels, so bandwidth goes with memory.
+    """
+    return [
+        replace(card, name=name, vram_mb=vram_mb, bandwidth_gb_s=_share(card, vram_mb))
+        for name, vram_mb in slices
+    ]
+
+
+def _share(card: GpuFacts, vram_mb: int | None) -> float | None:
+    if card.bandwidth_gb_s is None or not card.vram_mb or vram_mb is None:
+        return None
+    return card.bandwidth_gb_s * min(1.0, vram_mb / card.vram_mb)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Facets:
     managed: bool
     cores: int
     ram_mb: int
-    gpu_count: int
+    gpu_count: int  # what work can be put on: cards, and the slices of those that are cut
     largest_vram_mb: int
     vram_mb: int
 

@@ -14,7 +14,7 @@ from compute_common.schemas.node import Cpu, Heartbeat, Memory, NodeDocument
 from compute_common.units import mib_to_gib
 from node_registry.documents import descriptive, first_beat
 from node_registry.facets import Facets
-from node_registry.hardware import tier_of
+from node_registry.hardware import memories, tier_of
 from node_registry.records import InstanceFacts, NodeRecord
 
 
@@ -42,7 +42,7 @@ def profile_of(record: NodeRecord, instances: Collection[InstanceFacts]) -> Prof
     gpus, memory, cpu = document.gpus or [], document.memory or Memory(), document.cpu or Cpu()
     said = announced or Heartbeat(node_id=document.node_id)
     models = _models(document, instances)
-    vram = [gpu.vram_mb or 0 for gpu in gpus]
+    vram = memories(gpus)
     types = document.work_types
     return Profile(
         members=to_json(lasting_fields(record, tier, models, instances), inf_nan_mode="null")[1:-1],
@@ -57,7 +57,7 @@ def profile_of(record: NodeRecord, instances: Collection[InstanceFacts]) -> Prof
             managed=bool(document.managed),
             cores=cpu.cores or cpu.threads or 0,
             ram_mb=memory.total_mb or 0,
-            gpu_count=len(gpus),
+            gpu_count=len(vram),
             largest_vram_mb=max(vram, default=0),
             vram_mb=sum(vram),
         ),

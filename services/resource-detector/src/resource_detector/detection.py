@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compute_common.enums import Platform, Tier
-from compute_common.tiers import GpuFacts, classify
+from compute_common.tiers import GpuFacts, classify, slice_facts
 from resource_detector.findings import GpuFound, Hardware, Notes
 from resource_detector.sources.amd import read_amd
 from resource_detector.sources.cgroups import Cgroups
@@ -59,8 +59,8 @@ def detect(roots: Roots, nvml: NvmlReader, hostname: str = "", disks: tuple[Path
 
 
 def tier_of(hardware: Hardware) -> tuple[Tier, str]:
-    """The tier of this host and why; a card in MIG mode counts whole, and the reason says how it is cut."""
-    tier, reason = classify([facts(gpu) for gpu in hardware.gpus])
+    """The tier of this host and why; a card in MIG mode counts as its slices, and the reason says so."""
+    tier, reason = classify([part for gpu in hardware.gpus for part in facts(gpu)])
     cut = [gpu for gpu in hardware.gpus if gpu.mig]
     if cut:
         largest = max((part.vram_mb or 0 for gpu in cut for part in gpu.slices), default=0)
@@ -70,8 +70,12 @@ def tier_of(hardware: Hardware) -> tuple[Tier, str]:
     return tier, reason
 
 
-def facts(gpu: GpuFound) -> GpuFacts:
-    return GpuFacts(gpu.name, gpu.vram_mb, gpu.bandwidth_gb_s, gpu.compute_capability, gpu.unified)
+def facts(gpu: GpuFound) -> list[GpuFacts]:
+    """The card, or the slices it is cut into."""
+    card = GpuFacts(gpu.name, gpu.vram_mb, gpu.bandwidth_gb_s, gpu.compute_capability, gpu.unified)
+    if not gpu.mig:
+        return [card]
+    return slice_facts(card, ((part.name, part.vram_mb) for part in gpu.slices))
 
 
 def platform_of(hardware: Hardware) -> Platform:

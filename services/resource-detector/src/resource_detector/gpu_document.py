@@ -1,32 +1,19 @@
 """One GPU as it is announced: the common record and what only the detector knows."""
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
 
-from compute_common.schemas.base import Mib, Name, Wire
-from compute_common.schemas.node import Gpu, GpuLink
+from compute_common.schemas.base import Name
+from compute_common.schemas.node import Gpu, GpuLink, GpuSlice
 from resource_detector.findings import GpuFound, SliceFound
 
 _VOLATILE = {"vram_used_mb", "utilization", "temperature_c", "power_w", "power_limit_w"}
 
 
-class MigSlice(Wire):
-    """A schedulable part of a GPU."""
-
-    uuid: Name | None = Field(None, description="What CUDA_VISIBLE_DEVICES takes")
-    name: Name
-    vram_mb: Mib | None = None
-    vram_used_mb: Mib | None = None
-    gpu_instance: int | None = None
-    compute_instance: int | None = None
-    schedulable: bool = True
-
-
 class DetectedGpu(Gpu):
-    schedulable: bool = Field(True, description="False for a card in MIG mode: its slices are")
     mig: bool = False
-    slices: list[MigSlice] = []
     coherent: bool = Field(False, description="Can use the CPU's memory beside its own (GH200)")
     ecc: bool | None = None
     pci_bus_id: Name | None = None
@@ -78,12 +65,5 @@ def lasting(gpu: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _slice(part: SliceFound) -> MigSlice:
-    return MigSlice(
-        uuid=part.uuid,
-        name=part.name,
-        vram_mb=part.vram_mb,
-        vram_used_mb=part.vram_used_mb,
-        gpu_instance=part.gpu_instance,
-        compute_instance=part.compute_instance,
-    )
+def _slice(part: SliceFound) -> GpuSlice:
+    return GpuSlice.model_validate(asdict(part))

@@ -37,6 +37,17 @@ class GpuLink(Wire):
     kind: Name = Field("nvlink", description="nvlink, nvswitch, xgmi, ...")
 
 
+class GpuSlice(Wire):
+    """A schedulable part of a GPU (MIG). Slices do not join: one engine rank has one of them."""
+
+    model_config = ConfigDict(extra="allow")
+    uuid: Name | None = Field(None, description="What CUDA_VISIBLE_DEVICES takes")
+    name: Name = "slice"
+    vram_mb: Mib | None = None
+    vram_used_mb: Mib | None = None
+    schedulable: bool = True
+
+
 class Gpu(Wire):
     model_config = ConfigDict(extra="allow")
     index: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -50,6 +61,8 @@ class Gpu(Wire):
     links: Annotated[list[GpuLink], Field(max_length=4096)] = []
     unified: bool = Field(False, description="Shares the system's memory")
     driver_version: Name | None = None
+    schedulable: bool = Field(True, description="False for a card in MIG mode: its slices are")
+    slices: Annotated[list[GpuSlice], Field(max_length=64)] = []
 
 
 class NodeDocument(Wire):
