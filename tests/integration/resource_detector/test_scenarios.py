@@ -207,7 +207,7 @@ def test_the_library_of_wsl_is_found_where_the_loader_does_not_look(
     played = Played(nvml_library, scenarios.wsl(), tmp_path)
     library = Path(played.environment.pop("LD_LIBRARY_PATH")) / "libnvidia-ml.so.1"
     code = (
-        "import runpy; from resource_detector.sources import nvml\n"
+        "import runpy; from compute_common import nvml\n"
         f"nvml.ELSEWHERE = ('/nowhere/libnvidia-ml.so.1', {str(library)!r})\n"
         "runpy.run_module('resource_detector', run_name='__main__')"
     )

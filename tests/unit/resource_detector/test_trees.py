@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from compute_common.enums import Platform, Tier
+from compute_common.nvlink import LinkFound
 from resource_detector.detection import detect, platform_of, tier_of
-from resource_detector.findings import Hardware, LinkFound
+from resource_detector.findings import Hardware
 from resource_detector.sources.amd import product_name
 from resource_detector.sources.nvidia import NvmlReader
 from tests.unit.resource_detector.nvml_script import ScriptedNvml

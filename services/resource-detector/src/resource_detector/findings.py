@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from compute_common.nvlink import LinkFound
+
 T = TypeVar("T")
 
 
@@ -74,15 +76,6 @@ class MemoryFound:
     host_available_mb: int
     swap_total_mb: int = 0
     swap_free_mb: int = 0
-
-
-@dataclass(frozen=True)
-class LinkFound:
-    """A fast path to the GPU `to`: direct (`nvlink`, `xgmi`) or through a switch; `lanes` links wide."""
-
-    to: int
-    kind: str
-    lanes: int | None = None
 
 
 @dataclass(frozen=True)

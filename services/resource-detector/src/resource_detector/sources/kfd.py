@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from resource_detector.findings import LinkFound
+from compute_common.nvlink import LinkFound
 
 XGMI = 11  # HSA_IOLINK_TYPE_XGMI; 2 is PCIe
 MOST_LINKS = 64

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compute_common.gpu_bandwidth import bandwidth_by_name
+from compute_common.nvlink import read_links
+from compute_common.nvml import GpuLostError, is_integrated
 from resource_detector.findings import GpuFound, Notes
 from resource_detector.sources.mig import mig_enabled, read_slices
-from resource_detector.sources.nvlink import read_links
-from resource_detector.sources.nvml import Card, GpuLostError, Nvml, Refused, text_of
+from resource_detector.sources.nvml import Card, Nvml, Refused, text_of
 
 MIB = 1 << 20
 MOST_GPUS = 512
 CLOCK_MEM, TEMPERATURE_GPU = 2, 0
-# Integrated parts on the system's RAM, by the name NVML gives; never guessed from a missing memory size.
-_INTEGRATED = re.compile(r"\b(GB10|Orin|Xavier|Thor|Tegra)\b|nvgpu", re.IGNORECASE)
 # Own HBM beside coherent CPU memory: the "480GB" of "GH200 480GB" is the CPU's.
 _COHERENT = re.compile(r"\b(GH200|GB200|GB300)\b")
 
@@ -99,7 +98,7 @@ def read_gpu(card: Card, driver: str | None, ram: SystemRam) -> GpuFound | None:
     if name is None:
         card.notes.warn(f"GPU {card.index} has no name: it is left out")
         return None
-    unified = bool(_INTEGRATED.search(name))
+    unified = is_integrated(name)
     mig = mig_enabled(card)
     total, used = _memory(card, unified, ram)
     pci = card.tell("pci_bus_id", "nvmlDeviceGetPciInfo")

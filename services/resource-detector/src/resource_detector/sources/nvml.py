@@ -3,40 +3,16 @@
 `NVMLLibraryMismatchError` is not an `NVMLError`: unversioned calls raise it on old drivers.
 """
 
-import ctypes
-import sys
 from typing import Any
 
+from compute_common.nvml import GPU_IS_LOST, GpuLostError, library_present
 from resource_detector.findings import Notes
 
-GPU_IS_LOST = 15
-_SONAME = "libnvidia-ml.so.1"
-# Where it is when the loader does not look there; once loaded, pynvml's own load finds it by its name.
-ELSEWHERE = ("/usr/lib/wsl/lib/libnvidia-ml.so.1", "/run/nvidia/driver/usr/lib64/libnvidia-ml.so.1")
 _ABSENT = ("LibraryNotFound", "DriverNotLoaded")
 _MEANING = {
     "LibRmVersionMismatch": "the NVIDIA driver and its library have different versions; reboot this host",
     "NoPermission": "NVML may not be read here; give this program access to /dev/nvidiactl",
 }
-
-
-class GpuLostError(Exception):
-    """The GPU fell off the bus: every further call on it fails too."""
-
-
-def library_present() -> bool:
-    """Whether NVML can be loaded; asked before pynvml is imported, which costs memory."""
-    if sys.platform != "linux":
-        return sys.platform == "win32"
-    return any(_loads(name) for name in (_SONAME, *ELSEWHERE))
-
-
-def _loads(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
 
 
 class Nvml:

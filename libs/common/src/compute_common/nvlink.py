@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from resource_detector.findings import LinkFound
-from resource_detector.sources.nvml import Card, GpuLostError
+from compute_common.nvml import GpuLostError
 
 MOST_LINKS = 36  # NVML_NVLINK_MAX_LINKS
 MOST_ASKED_IN_PAIRS = 16
@@ -15,6 +15,31 @@ P2P_NVLINK, P2P_OK = 2, 0
 SWITCH = -1
 
 Ends = Mapping[int, Counter[int]]
+
+
+@dataclass(frozen=True)
+class LinkFound:
+    """A fast path to the GPU `to`: direct (`nvlink`, `xgmi`) or through a switch; `lanes` links wide."""
+
+    to: int
+    kind: str
+    lanes: int | None = None
+
+
+class Card(Protocol):
+    """One GPU that can be asked; a question raises GpuLostError once it is gone."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def handle(self) -> Any: ...
+
+    def quietly(self, call: str, *arguments: Any) -> Any:
+        """What NVML answers, or None where it refuses."""
+
+    def source(self, field: str, where: str) -> None:
+        """Told which call `field` was read from."""
 
 
 def read_links(cards: Sequence[Card]) -> dict[int, tuple[LinkFound, ...]]:
