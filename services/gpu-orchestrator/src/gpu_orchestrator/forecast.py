@@ -1,24 +1,19 @@
-"""When will memory run out: two windows, confirmed, and a floor. Pure.
+"""When will memory run out: a trend that is confirmed, and floors for what comes without one. Pure."""
 
-One window alarms on every model load. So the consumption rate is the smaller of the Theil-Sen slopes over
-40 s and 120 s, it must hold for 20 s (three looks ten seconds apart), and lone spikes are left to floors.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from statistics import median
 
 from compute_common.enums import MemoryLevel
+from gpu_orchestrator.trend import LONG_SECONDS, Rates, rates
 
-SHORT_SECONDS = 40.0
-LONG_SECONDS = 120.0
-SHORT_SPAN, LONG_SPAN = 30.0, 60.0  # a window this long or longer may speak
-POINTS = 41  # of each window at most: 820 pairs
-CONFIRM_SECONDS = 20.0  # three looks ten seconds apart agree: a load that ends within 30 s has passed by then
+LOOK_SECONDS = 5.0
+CONFIRM_SECONDS = 40.0  # three looks twenty seconds apart agree: a load of a minute has ended by then
+RELEASE_SECONDS = 30.0  # a confirmed trend outlives a spike that hides it
 HORIZON_SECONDS = 1800.0
 NOISE_MB_PER_S = 0.2
 CALM_SECONDS = 10.0
+SMOOTH_SAMPLES = 5  # a lone spike is not the headroom that is left
 CRITICAL_SECONDS, WARN_SECONDS = 60.0, 300.0
 _LEVELS = list(MemoryLevel)
 
@@ -42,7 +37,9 @@ class Floors:
 
     @classmethod
     def of_ram(cls, total_mb: int) -> "Floors":
-        return cls(total_mb * 0.10, max(256, total_mb * 0.05), max(128, total_mb * 0.02))
+        """A twentieth and a fiftieth, but not less than a spike takes nor more than is worth an alarm."""
+        warn = min(max(total_mb / 20, 256), total_mb / 10, 8192)
+        return cls(2 * warn, warn, min(max(total_mb / 50, 128), total_mb / 20, 3072))
 
     @classmethod
     def of_gpu(cls) -> "Floors":
@@ -66,65 +63,74 @@ class Track:
     """The memory of one device over the last two minutes."""
 
     samples: tuple[Sample, ...] = ()
-    near_since: float | None = None
+    rates: Rates | None = None
+    looked_at: float = -inf
+    going_since: float | None = None
+    confirmed: Rates | None = None
+    confirmed_at: float = -inf
     lower_since: float | None = None
     outlook: Outlook = Outlook()
 
 
 def follow(track: Track, sample: Sample, floors: Floors) -> Track:
-    """The track with one more sample; samples come about once a second, in order."""
+    """The track with one more sample; one that is no number, or not newer than the last, changes nothing."""
+    newest = track.samples[-1].at if track.samples else -inf
+    if not all(map(isfinite, (sample.at, sample.available_mb, sample.headroom_mb))) or sample.at <= newest:
+        return track
     since = sample.at - LONG_SECONDS
     samples = (*(old for old in track.samples if old.at >= since), sample)
-    slopes = _slopes(samples)
-    rate = 0.0 if slopes is None else min(-slopes[0], -slopes[1])
-    near = rate > NOISE_MB_PER_S and sample.headroom_mb / rate <= HORIZON_SECONDS
-    near_since = (sample.at if track.near_since is None else track.near_since) if near else None
-    trend = None if slopes is None else (-rate if rate > 0 else slopes[1])
-    outlook = Outlook(trend_mb_per_s=trend)
-    if slopes is not None and near_since is not None and sample.at - near_since >= CONFIRM_SECONDS:
-        outlook = _predicted(sample, slopes, samples)
+    track = replace(track, samples=samples)
+    if sample.at - track.looked_at >= LOOK_SECONDS:
+        track = _looked(track, sample)
+    outlook = _outlook(track)
     level, lower_since = _settled(track, _level(sample, outlook.oom_seconds, floors), sample.at)
-    outlook = Outlook(
-        level, outlook.trend_mb_per_s, outlook.oom_seconds, outlook.oom_range, outlook.confidence
+    return replace(track, lower_since=lower_since, outlook=replace(outlook, level=level))
+
+
+def _looked(track: Track, sample: Sample) -> Track:
+    found = rates([(each.at, each.headroom_mb) for each in track.samples])
+    near = (
+        found is not None
+        and found.going
+        and found.slow > NOISE_MB_PER_S
+        and sample.headroom_mb <= HORIZON_SECONDS * found.slow
     )
-    return Track(samples, near_since, lower_since, outlook)
+    since = (sample.at if track.going_since is None else track.going_since) if near else None
+    track = replace(track, rates=found, looked_at=sample.at, going_since=since)
+    held = track.confirmed is not None
+    if near and since is not None and (held or sample.at - since >= CONFIRM_SECONDS):
+        return replace(track, confirmed=found, confirmed_at=sample.at)
+    if held and sample.at - track.confirmed_at >= RELEASE_SECONDS:
+        return replace(track, confirmed=None)
+    return track
 
 
-def theil_sen(points: Sequence[tuple[float, float]]) -> float:
-    """The median slope over all pairs of points (Theil 1950, Sen 1968); 0 for fewer than two."""
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if b[0] > a[0]]
-    return median(slopes) if slopes else 0.0
-
-
-def _slopes(samples: Sequence[Sample]) -> tuple[float, float] | None:
-    """Headroom, MiB/s, over the short and the long window; None until both are long enough."""
-    now = samples[-1].at
-    short = [(s.at, s.headroom_mb) for s in samples if s.at >= now - SHORT_SECONDS]
-    every = [(s.at, s.headroom_mb) for s in samples]
-    if now - short[0][0] < SHORT_SPAN or now - every[0][0] < LONG_SPAN:
-        return None
-    return theil_sen(_thinned(short)), theil_sen(_thinned(every))
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    step = -(-len(points) // POINTS)
-    return points[::-1][::step][::-1]  # the newest point always stays
-
-
-def _predicted(sample: Sample, slopes: tuple[float, float], samples: Sequence[Sample]) -> Outlook:
-    slow, fast = sorted((-slopes[0], -slopes[1]))
-    headroom = max(0.0, sample.headroom_mb)
-    filled = min(1.0, (sample.at - samples[0].at) / LONG_SECONDS)
+def _outlook(track: Track) -> Outlook:
+    """What the rates of the last looks mean now; the level is not decided here."""
+    found, now = track.confirmed, track.samples[-1].at
+    if found is None:
+        return Outlook() if track.rates is None else Outlook(trend_mb_per_s=_unconfirmed(track.rates))
+    recent = track.samples[-SMOOTH_SAMPLES:]
+    headroom = max(0.0, median(each.headroom_mb for each in recent))
+    available = max(headroom, median(each.available_mb for each in recent))
+    filled = min(1.0, (now - track.samples[0].at) / LONG_SECONDS)
     return Outlook(
-        trend_mb_per_s=-slow,
-        oom_seconds=headroom / slow,
-        oom_range=(headroom / fast, max(headroom, sample.available_mb) / slow),
-        confidence=round(slow / fast * filled, 3),
+        trend_mb_per_s=-found.slow,
+        oom_seconds=headroom / found.slow,
+        oom_range=(headroom / found.fast, available / found.slow),
+        confidence=round(found.slow / found.fast * filled, 3),
     )
+
+
+def _unconfirmed(found: Rates) -> float:
+    """Towards zero where the windows disagree: the weaker of two that agree on a direction, else none."""
+    if found.slow > 0:
+        return -found.slow
+    return -found.fast if found.fast < 0 else 0.0
 
 
 def _level(sample: Sample, oom_seconds: float | None, floors: Floors) -> MemoryLevel:
-    soon = float("inf") if oom_seconds is None else oom_seconds
+    soon = inf if oom_seconds is None else oom_seconds
     if sample.available_mb < floors.critical_mb or soon <= CRITICAL_SECONDS:
         return MemoryLevel.CRITICAL
     if sample.available_mb < floors.warn_mb or soon <= WARN_SECONDS or sample.headroom_mb < 0:
