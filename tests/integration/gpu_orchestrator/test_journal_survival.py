@@ -69,7 +69,9 @@ async def test_a_damaged_journal_is_reported_and_refuses(tmp_path: Path) -> None
     async with serving(orchestrator(tmp_path, readings=two_gpus())) as client:
         health = await client.get("/healthz")
         assert health.status_code == 503
-        assert "move the file away" in health.json()["checks"]["journal"]["detail"]
+        detail = health.json()["checks"]["journal"]["detail"]
+        assert "is damaged" in detail
+        assert f"remove {service.settings.journal_marker}" in detail
         for answer in (
             await client.post("/api/v1/gpu/reserve", json=ASK),
             await client.delete("/api/v1/gpu/reservations/res-1"),
@@ -81,7 +83,7 @@ async def test_a_damaged_journal_is_reported_and_refuses(tmp_path: Path) -> None
 
 async def test_only_one_process_holds_the_journal(tmp_path: Path) -> None:
     service = orchestrator(tmp_path, readings=two_gpus())
-    holder = Journal(service.settings.journal_path)
+    holder = Journal(service.settings.journal_path, service.settings.journal_marker)
     holder.open()
     async with serving(service) as client:
         refused = await client.post("/api/v1/gpu/reserve", json=ASK)

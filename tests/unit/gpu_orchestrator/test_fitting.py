@@ -2,6 +2,7 @@
 
 from gpu_orchestrator.fitting import can_fit
 from gpu_orchestrator.ledger import Ledger
+from gpu_orchestrator.orders import Orders
 from tests.unit.gpu_orchestrator.ledgers import gpu, host
 
 
@@ -44,4 +45,4 @@ def test_without_a_gpu_ram_is_the_alternative() -> None:
 
 
 def test_a_cordoned_gpu_is_not_counted() -> None:
-    assert not can_fit(Ledger(cordoned=["GPU-0"]), host(gpu(0), gpu(1)), 100, 2, False).fits
+    assert not can_fit(Ledger(orders=Orders(frozenset(["GPU-0"]))), host(gpu(0), gpu(1)), 100, 2, False).fits

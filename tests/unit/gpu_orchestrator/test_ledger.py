@@ -8,6 +8,7 @@ from compute_common.problems import Problem
 from gpu_orchestrator.devices import balance
 from gpu_orchestrator.entries import RAM, Entry, Holder, State
 from gpu_orchestrator.ledger import Ledger
+from gpu_orchestrator.orders import Orders
 from tests.unit.gpu_orchestrator.ledgers import T0, ask, gpu, host
 
 HOLDER = Holder("boot", pid=5, start_ticks=9)
@@ -92,7 +93,7 @@ def test_bound_once_only() -> None:
 @pytest.mark.parametrize(("health", "cordoned"), [("lost", False), ("ok", True)])
 def test_a_lost_or_cordoned_gpu_takes_nothing_new(health: str, cordoned: bool) -> None:
     device = gpu(0, health=health)
-    ledger = Ledger(cordoned=["GPU-0"] if cordoned else [])
+    ledger = Ledger(orders=Orders(frozenset(["GPU-0"] if cordoned else [])))
     with pytest.raises(Problem) as refused:
         ledger.reserve(ask(0), host(device), T0, "a")
     assert refused.value.cause == "gpu-not-usable"

@@ -8,13 +8,19 @@ from compute_common.schemas.gpu import (
     RenewRequest,
     ReservationRef,
     ReserveRequest,
+    YieldRequest,
+    YieldTarget,
 )
 from gpu_orchestrator.local import LocalHost
 
 
 async def serve(bus: Bus, host: LocalHost) -> None:
     """Answer every verb that is addressed to this host."""
+    for verb, handler in {**_reservations(host), **_questions(host), **_yields(host)}.items():
+        await bus.serve(subjects.gpu_subject(verb, host.node_id), handler)
 
+
+def _reservations(host: LocalHost) -> dict[str, Handler]:
     async def reserve(body: Message) -> object:
         return await host.reserve(ReserveRequest.model_validate(body))
 
@@ -31,6 +37,10 @@ async def serve(bus: Bus, host: LocalHost) -> None:
         await host.release(ref.reservation_id)
         return {"reservation_id": ref.reservation_id, "state": "released"}
 
+    return {"reserve": reserve, "renew": renew, "bind": bind, "release": release}
+
+
+def _questions(host: LocalHost) -> dict[str, Handler]:
     async def can_fit(body: Message) -> object:
         return await host.can_fit(CanFitRequest.model_validate(body))
 
@@ -40,14 +50,17 @@ async def serve(bus: Bus, host: LocalHost) -> None:
     async def memory(_body: Message) -> object:
         return await host.memory()
 
-    handlers: dict[str, Handler] = {
-        "reserve": reserve,
-        "renew": renew,
-        "bind": bind,
-        "release": release,
-        "can-fit": can_fit,
-        "states": states,
-        "memory": memory,
-    }
-    for verb, handler in handlers.items():
-        await bus.serve(subjects.gpu_subject(verb, host.node_id), handler)
+    return {"can-fit": can_fit, "states": states, "memory": memory}
+
+
+def _yields(host: LocalHost) -> dict[str, Handler]:
+    async def begin(body: Message) -> object:
+        return await host.yield_to_owner(YieldRequest.model_validate(body))
+
+    async def end(body: Message) -> object:
+        return await host.end_yield(YieldTarget.model_validate(body))
+
+    async def standing(_body: Message) -> object:
+        return await host.yields()
+
+    return {"yield": begin, "end-yield": end, "yields": standing}

@@ -9,7 +9,7 @@ import structlog
 
 from compute_common.ids import new_id
 from compute_common.problems import conflict, invalid, not_found
-from compute_common.schemas.gpu import BindRequest, ReserveRequest
+from compute_common.schemas.gpu import BindRequest, RenewRequest, ReserveRequest
 from gpu_orchestrator import processes
 from gpu_orchestrator.devices import Device
 from gpu_orchestrator.entries import Entry
@@ -18,6 +18,7 @@ from gpu_orchestrator.group_commit import GroupCommit, journal_unusable
 from gpu_orchestrator.journal import Journal, JournalUnusableError
 from gpu_orchestrator.ledger import Ask, Ledger
 from gpu_orchestrator.observer import Observer, View
+from gpu_orchestrator.orders import Orders
 
 log = structlog.get_logger("ledger")
 Changed = Callable[[str, Sequence[Entry]], Awaitable[None]]
@@ -44,6 +45,7 @@ class ReservationDesk:
         self._changed = changed
         self.observer = observer
         self.ledger = Ledger()
+        self._ordering = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self.unusable: str | None = "not opened yet"
 
@@ -54,10 +56,11 @@ class ReservationDesk:
         try:
             recovered = await self._commit.call(self._journal.open)
         except JournalUnusableError as error:
+            if str(error) != self.unusable:
+                log.error("journal unusable", detail=str(error))
             self.unusable = str(error)
-            log.error("journal unusable", detail=self.unusable)
         else:
-            self.ledger = Ledger(recovered.entries, recovered.cordoned)
+            self.ledger = Ledger(recovered.entries, recovered.orders)
             self.unusable = None
             log.info("journal replayed", reservations=len(recovered.entries))
 
@@ -86,7 +89,11 @@ class ReservationDesk:
             model_name=request.model_name,
             idempotency_key=request.idempotency_key,
         )
-        entry = self.ledger.reserve(ask, view.devices, now, new_id("res"))
+        reservation_id = new_id("res")
+        entry = self.ledger.reserve(ask, view.devices, now, reservation_id)
+        if entry.reservation_id != reservation_id:
+            await self._commit.write([])  # answered again only once what it repeats is on disk
+            return entry
         try:
             await self._commit.write([entry])
         except Exception:
@@ -95,9 +102,10 @@ class ReservationDesk:
         await self._changed("reserved", [entry])
         return entry
 
-    async def renew(self, reservation_id: str, timeout_seconds: float | None) -> Entry:
+    async def renew(self, reservation_id: str, request: RenewRequest) -> Entry:
         await self._require_living(reservation_id)
-        entry = self.ledger.renew(reservation_id, self._clock(), timeout_seconds)
+        self._require_owner(reservation_id, request.owner)
+        entry = self.ledger.renew(reservation_id, self._clock(), request.timeout_seconds)
         await self._commit.write([entry])
         await self._changed("renewed", [entry])
         return entry
@@ -106,10 +114,12 @@ class ReservationDesk:
         if (request.pid is None) == (request.container_id is None):
             raise invalid("send exactly one of pid and container_id")
         await self._require_living(reservation_id)
+        self._require_owner(reservation_id, request.owner)
         if request.pid is not None:
             holder = await asyncio.to_thread(processes.holder_of_pid, request.pid, request.start_time)
         else:
             holder = await asyncio.to_thread(processes.holder_of_container, str(request.container_id))
+        await self._require_living(reservation_id)  # it may have ended while the process was looked up
         entry = self.ledger.bind(reservation_id, holder)
         await self._commit.write([entry])
         await self.observer.observe(self._living())
@@ -132,15 +142,28 @@ class ReservationDesk:
 
     async def cordon(self, index: int, cordoned: bool) -> Device:
         """Take a GPU out, or back in; 404 when there is no such GPU."""
-        self._require_journal()
         view = await self.view()
         device = next((d for d in view.devices.values() if d.index == index), None)
         if device is None:
             raise not_found("unknown-gpu", f"this host has no GPU {index}")
-        (self.ledger.cordon if cordoned else self.ledger.uncordon)(device)
-        await self._commit.write([], frozenset(self.ledger.cordoned))
-        await self._changed("cordoned" if cordoned else "uncordoned", [])
+        key = device.key
+        event = "cordoned" if cordoned else "uncordoned"
+        await self.order(event, lambda orders: orders.with_cordon(key, cordoned))
         return device
+
+    async def order(self, event: str, change: Callable[[Orders], Orders]) -> None:
+        """Change the standing orders, on disk before it returns; nothing changes when that fails."""
+        self._require_journal()
+        async with self._ordering:
+            before = self.ledger.orders
+            self.ledger.orders = after = change(before)
+            try:
+                await self._commit.write([], after)
+            except Exception:
+                if self.ledger.orders is after:
+                    self.ledger.orders = before
+                raise
+        await self._changed(event, [])
 
     async def view(self) -> View:
         """A look at most a quarter of a second old, with the late already expired."""
@@ -151,7 +174,9 @@ class ReservationDesk:
     # --- what time does
 
     async def look(self) -> View:
-        """Observe, end what is late or has nobody left, and repair the journal after a failed write."""
+        """Observe, end what is late or has nobody left, and repair the journal or try it again."""
+        if self.unusable is not None:
+            await self.open()
         view = await self.observer.observe(self._living())
         self._expire(self._clock())
         orphans = [rid for rid, pids in view.members.items() if not pids and rid in self.ledger.entries]
@@ -166,13 +191,15 @@ class ReservationDesk:
         late = self.ledger.expire(now)
         if late:
             self._later("expired", late)
+        if self.ledger.end_yields(now):
+            self._later("yield-ended", [], self.ledger.orders)
 
-    def _later(self, event: str, entries: Sequence[Entry]) -> None:
-        """Write and tell in the background: an ended lease need not be on disk before others go on."""
+    def _later(self, event: str, entries: Sequence[Entry], orders: Orders | None = None) -> None:
+        """Write and tell in the background: what ended by its deadline ends after a crash as well."""
 
         async def write() -> None:
             with contextlib.suppress(Exception):  # the commit remembers its failure and is repaired
-                await self._commit.write(entries)
+                await self._commit.write(entries, orders)
             await self._changed(event, entries)
 
         task = asyncio.create_task(write())
@@ -180,9 +207,9 @@ class ReservationDesk:
         task.add_done_callback(self._background.discard)
 
     async def _repair(self) -> None:
-        living, cordoned = self._living(), frozenset(self.ledger.cordoned)
+        living, orders = self._living(), self.ledger.orders
         try:
-            await self._commit.call(lambda: self._journal.rewrite(living, cordoned))
+            await self._commit.call(lambda: self._journal.rewrite(living, orders))
         except Exception as error:  # noqa: BLE001  (tried again at the next look)
             log.warning("journal still unusable", reason=type(error).__name__)
         else:
@@ -198,6 +225,15 @@ class ReservationDesk:
         problem = self.problem()
         if problem is not None:
             raise journal_unusable(problem)
+
+    def _require_owner(self, reservation_id: str, owner: str | None) -> None:
+        """409 when the request names an owner and the reservation is another's."""
+        held = self.ledger.find(reservation_id).owner
+        if owner is not None and owner != held:
+            raise conflict(
+                "not-yours",
+                f"reservation '{reservation_id}' belongs to '{held or 'nobody named'}'; reserve one",
+            )
 
     async def _require_living(self, reservation_id: str) -> None:
         """404 for an id never given out, 409 for one that has ended."""

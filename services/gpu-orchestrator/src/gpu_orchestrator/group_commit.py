@@ -1,7 +1,6 @@
 """Many writers, one synced commit: what arrives while one runs goes into the next."""
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,6 +8,7 @@ from typing import TypeVar
 from compute_common.problems import unavailable
 from gpu_orchestrator.entries import Entry
 from gpu_orchestrator.journal import Journal
+from gpu_orchestrator.orders import Orders
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class GroupCommit:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._thread = _thread()
-        self._waiting: list[tuple[Sequence[Entry], frozenset[str] | None, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Sequence[Entry], Orders | None, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self.failure: str | None = None
 
@@ -27,9 +27,9 @@ class GroupCommit:
         """Run something else of the journal in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def write(self, entries: Sequence[Entry], cordoned: frozenset[str] | None = None) -> None:
+    async def write(self, entries: Sequence[Entry], orders: Orders | None = None) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entries, cordoned, done))
+        self._waiting.append((entries, orders, done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="group-commit")
         await done
@@ -38,10 +38,10 @@ class GroupCommit:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             entries = [entry for part, _, _ in batch for entry in part]
-            cordoned = next((c for _, c, _ in reversed(batch) if c is not None), None)
+            orders = next((given for _, given, _ in reversed(batch) if given is not None), None)
             try:
-                await self.call(lambda e=entries, c=cordoned: self._journal.write(e, c))  # type: ignore[misc]
-            except (sqlite3.Error, OSError) as error:
+                await self.call(lambda e=entries, o=orders: self._journal.write(e, o))  # type: ignore[misc]
+            except Exception as error:  # noqa: BLE001  (whatever it is, nobody may wait for ever)
                 self.failure = f"the journal could not be written ({type(error).__name__}); is the disk full?"
             for _, _, done in batch:
                 if done.done():

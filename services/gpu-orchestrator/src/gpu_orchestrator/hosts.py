@@ -14,6 +14,9 @@ from compute_common.schemas.gpu import (
     MemoryAnswer,
     Reservation,
     ReserveRequest,
+    YieldRequest,
+    Yields,
+    YieldTarget,
 )
 from compute_common.times import utc_now
 from gpu_orchestrator.local import LocalHost
@@ -51,6 +54,21 @@ class Hosts:
         if self._here(node_id):
             return await self.local.memory()
         return MemoryAnswer.model_validate(await self._ask(str(node_id), "memory", {}))
+
+    async def yield_to_owner(self, node_id: str | None, request: YieldRequest) -> Yields:
+        if self._here(node_id):
+            return await self.local.yield_to_owner(request)
+        return Yields.model_validate(await self._ask(str(node_id), "yield", request))
+
+    async def end_yield(self, node_id: str | None, target: YieldTarget) -> Yields:
+        if self._here(node_id):
+            return await self.local.end_yield(target)
+        return Yields.model_validate(await self._ask(str(node_id), "end-yield", target))
+
+    async def yields(self, node_id: str | None) -> Yields:
+        if self._here(node_id):
+            return await self.local.yields()
+        return Yields.model_validate(await self._ask(str(node_id), "yields", {}))
 
     def _here(self, node_id: str | None) -> bool:
         return node_id is None or node_id == self.local.node_id

@@ -5,12 +5,13 @@ changes nothing. Only living reservations are held; ended ones are the journal's
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from compute_common.problems import Problem, conflict, invalid, not_found
 from gpu_orchestrator.devices import Balance, Device, balance
 from gpu_orchestrator.entries import RAM, Entry, Holder, State
+from gpu_orchestrator.orders import Orders, Yield, yielded
 from gpu_orchestrator.refusals import no_gpu, no_room, not_usable, unknown_gpu
 
 Devices = Mapping[str, Device]
@@ -29,11 +30,16 @@ class Ask:
 
 
 class Ledger:
-    """Living reservations of one host, and the devices an operator took out."""
+    """Living reservations of one host, and an operator's standing orders about its devices."""
 
-    def __init__(self, entries: Iterable[Entry] = (), cordoned: Iterable[str] = ()) -> None:
+    def __init__(self, entries: Iterable[Entry] = (), orders: Orders = Orders()) -> None:  # noqa: B008  (frozen)
         self.entries: dict[str, Entry] = {entry.reservation_id: entry for entry in entries}
-        self.cordoned: set[str] = set(cordoned)
+        self.orders = orders
+
+    @property
+    def cordoned(self) -> frozenset[str]:
+        """Devices that take nothing new on somebody's order, by cordon or by yield."""
+        return self.orders.out
 
     # --- questions
 
@@ -42,7 +48,9 @@ class Ledger:
         return [entry for entry in self.entries.values() if device.key in entry.devices]
 
     def balance(self, device: Device) -> Balance:
-        return balance(device, self.on(device))
+        """Where its memory goes; nothing of a cordoned or yielded device is available."""
+        sums = balance(device, self.on(device))
+        return sums if device.key not in self.cordoned else replace(sums, available_mb=0)
 
     def find(self, reservation_id: str) -> Entry:
         """A living reservation; 404 otherwise."""
@@ -113,17 +121,17 @@ class Ledger:
             del self.entries[entry.reservation_id]
         return [entry.ended(State.EXPIRED) for entry in late]
 
-    def cordon(self, device: Device) -> None:
-        self.cordoned.add(device.key)
-
-    def uncordon(self, device: Device) -> None:
-        self.cordoned.discard(device.key)
+    def end_yields(self, now: datetime) -> list[Yield]:
+        """Take back the devices whose deadline has come."""
+        before, self.orders = self.orders, self.orders.at(now)
+        return [each for each in before.yields if each not in self.orders.yields]
 
     # --- parts
 
     def targets(self, gpu_indices: Sequence[int], devices: Devices) -> list[Device]:
         """The devices asked for, each of them usable; 422 on a repeated index, else 409 with the reason."""
         if not gpu_indices:
+            self._require_usable([devices[RAM]])
             return [devices[RAM]]
         if len(set(gpu_indices)) != len(gpu_indices):
             raise invalid("gpu_indices names a GPU twice; name each once", cause="duplicate-gpu")
@@ -141,6 +149,9 @@ class Ledger:
         return device.key not in self.cordoned and device.health == "ok"
 
     def _require_usable(self, devices: Sequence[Device]) -> None:
+        taken = [(d, each) for d in devices if (each := self.orders.yield_of(d.key)) is not None]
+        if taken:
+            raise yielded(taken)
         out = [device for device in devices if not self.usable(device)]
         if out:
             raise not_usable([(d, "cordoned" if d.key in self.cordoned else d.health) for d in out])

@@ -11,26 +11,31 @@ from compute_common.schemas.gpu import (
     Reservation,
     ReservationList,
     ReserveRequest,
+    YieldRequest,
+    Yields,
+    YieldTarget,
 )
 from compute_common.times import utc_now
 from gpu_orchestrator import views
 from gpu_orchestrator.desk import ReservationDesk
 from gpu_orchestrator.memory_watch import MemoryWatch
+from gpu_orchestrator.yield_desk import YieldDesk
 
 
 class LocalHost:
     """The desk in wire records."""
 
-    def __init__(self, node_id: str, desk: ReservationDesk, watch: MemoryWatch) -> None:
+    def __init__(self, node_id: str, desk: ReservationDesk, yields: YieldDesk, watch: MemoryWatch) -> None:
         self.node_id = node_id
         self._desk = desk
+        self._yields = yields
         self._watch = watch
 
     async def reserve(self, request: ReserveRequest) -> Reservation:
         return views.reservation(await self._desk.reserve(request))
 
     async def renew(self, reservation_id: str, request: RenewRequest) -> Reservation:
-        return views.reservation(await self._desk.renew(reservation_id, request.timeout_seconds))
+        return views.reservation(await self._desk.renew(reservation_id, request))
 
     async def bind(self, reservation_id: str, request: BindRequest) -> Reservation:
         return views.reservation(await self._desk.bind(reservation_id, request))
@@ -57,6 +62,18 @@ class LocalHost:
     async def cordon(self, index: int, cordoned: bool) -> CordonAnswer:
         await self._desk.cordon(index, cordoned)
         return CordonAnswer(node_id=self.node_id, index=index, cordoned=cordoned)
+
+    async def yield_to_owner(self, request: YieldRequest) -> Yields:
+        found = await self._yields.begin(request)
+        return Yields(node_id=self.node_id, yields=found, count=len(found))
+
+    async def end_yield(self, target: YieldTarget) -> Yields:
+        found = await self._yields.end(target.gpu_indices)
+        return Yields(node_id=self.node_id, yields=found, count=len(found))
+
+    async def yields(self) -> Yields:
+        found = await self._yields.standing()
+        return Yields(node_id=self.node_id, yields=found, count=len(found))
 
     async def reservations(self, limit: int, cursor: str | None) -> ReservationList:
         """Living reservations, oldest first; the cursor is the last id of the page before."""

@@ -16,6 +16,9 @@ from compute_common.schemas.gpu import (
     Reservation,
     ReservationList,
     ReserveRequest,
+    YieldRequest,
+    Yields,
+    YieldTarget,
 )
 from compute_common.shell.routing import Cursor, Limit, new_router
 from gpu_orchestrator.hosts import Hosts
@@ -86,5 +89,27 @@ def state_router(hosts: Hosts) -> APIRouter:
     async def uncordon(index: GpuIndex) -> CordonAnswer:
         """Put a GPU back in."""
         return await host.cordon(index, False)
+
+    return r
+
+
+def yield_router(hosts: Hosts) -> APIRouter:
+    """The owner of a host wants it back for a while."""
+    r = new_router("yields")
+
+    @r.get("/api/v1/gpu/yields", response_model=Yields)
+    async def yields(node_id: NodeId = None) -> Yields:
+        """What is lent back to the host's owner now, and what still holds memory there."""
+        return await hosts.yields(node_id)
+
+    @r.post("/api/v1/gpu/yields", response_model=Yields)
+    async def begin(request: YieldRequest | None = None, node_id: NodeId = None) -> Yields:
+        """Until they are taken back nothing new goes to these devices, and their instances are stopped."""
+        return await hosts.yield_to_owner(node_id, request or YieldRequest())
+
+    @r.post("/api/v1/gpu/yields/end", response_model=Yields)
+    async def end(target: YieldTarget | None = None, node_id: NodeId = None) -> Yields:
+        """Take devices back early; quiet hours that are on now end, too."""
+        return await hosts.end_yield(node_id, target or YieldTarget())
 
     return r

@@ -25,6 +25,7 @@ from gpu_orchestrator.memory_watch import MemoryWatch
 from gpu_orchestrator.observer import Observer
 from gpu_orchestrator.older_routes import older_router
 from gpu_orchestrator.settings import Settings
+from gpu_orchestrator.yield_desk import YieldDesk
 
 log = structlog.get_logger("gpu-orchestrator")
 
@@ -42,7 +43,7 @@ class GpuOrchestrator(Service):
         super().__init__(settings)
         self.settings = settings
         self.desk = ReservationDesk(
-            Journal(settings.journal_path),
+            Journal(settings.journal_path, settings.journal_marker),
             observer or Observer((settings.gpu_margin_mb, settings.ram_margin_mb)),
             settings.reservation_timeout_seconds,
             utc_now,
@@ -50,13 +51,15 @@ class GpuOrchestrator(Service):
         )
         self.watch = MemoryWatch(self.node_id, lambda: self.desk.ledger)
         self.gauges = Gauges(self.node_id, self.metrics.registry)
-        self.hosts = Hosts(LocalHost(self.node_id, self.desk, self.watch), self.bus)
+        self.yields = YieldDesk(self.desk, settings.quiet_ranges, utc_now)
+        self.hosts = Hosts(LocalHost(self.node_id, self.desk, self.yields, self.watch), self.bus)
         self._poller: asyncio.Task[None] | None = None
 
     def routers(self) -> Sequence[APIRouter]:
         return (
             routes.reservation_router(self.hosts),
             routes.state_router(self.hosts),
+            routes.yield_router(self.hosts),
             older_router(self.hosts.local),
         )
 
@@ -83,6 +86,7 @@ class GpuOrchestrator(Service):
 
     async def _look(self) -> None:
         view = await self.desk.look()
+        await self.yields.follow_quiet_hours()
         for warning in self.watch.observe(view):
             log.warning("memory level changed", **warning.model_dump(mode="json", exclude={"timestamp", "v"}))
             with contextlib.suppress(Problem):

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compute_common.settings import env
 from compute_common.shell import ServiceSettings
+from gpu_orchestrator.quiet_hours import QuietRange, parse_quiet_hours
 
 
 class Settings(ServiceSettings):
@@ -37,6 +38,27 @@ class Settings(ServiceSettings):
         validation_alias=env("GPU_POLL_SECONDS"),
         description="Seconds between two readings of memory",
     )
+
+    quiet_hours: str = Field(
+        "",
+        validation_alias=env("GPU_QUIET_HOURS"),
+        description="Daily hours, local time, in which this host is its owner's: 18:00-23:00,06:30-08:00",
+    )
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _ranges(cls, value: str) -> str:
+        parse_quiet_hours(value)
+        return value
+
+    @property
+    def quiet_ranges(self) -> tuple[QuietRange, ...]:
+        return parse_quiet_hours(self.quiet_hours)
+
+    @property
+    def journal_marker(self) -> Path:
+        """Outside the journal's folder, so that a lost folder is noticed, too."""
+        return self.compute_home / "gpu-orchestrator.journal-id"
 
     @property
     def journal_path(self) -> Path:

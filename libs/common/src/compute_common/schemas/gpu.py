@@ -9,6 +9,8 @@ from compute_common.ids import Identifier
 from compute_common.schemas.base import JsonObject, Name, Page, Wire
 from compute_common.times import UtcTime
 
+MAX_YIELD_SECONDS = 31 * 86_400
+MAX_YIELD_SECONDS = 31 * 86_400
 GpuIndices = Annotated[list[Annotated[int, Field(ge=0, le=4096)]], Field(max_length=256)]
 RequiredMb = Annotated[int, Field(gt=0, le=1 << 30, description="MiB, per GPU")]
 
@@ -33,6 +35,7 @@ class ReservationRef(Wire):
 
 class RenewRequest(Wire):
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    owner: Name | None = Field(None, description="When given, a reservation of another owner is refused")
 
 
 class BindRequest(Wire):
@@ -43,6 +46,7 @@ class BindRequest(Wire):
         None, description="When the process started, seconds since 1970: a stranger with its pid is refused"
     )
     container_id: Identifier | None = None
+    owner: Name | None = Field(None, description="When given, a reservation of another owner is refused")
 
 
 class Reservation(Wire):
@@ -115,10 +119,43 @@ class CordonAnswer(Wire):
     cordoned: bool
 
 
+class YieldTarget(Wire):
+    """Which of a host's devices its owner wants, or gives back."""
+
+    gpu_indices: GpuIndices | None = Field(
+        None, description="None = every GPU, the RAM of a host without one; empty = the RAM", examples=[[0]]
+    )
+
+
+class YieldRequest(YieldTarget):
+    """Lend devices back to the host's owner: nothing new goes there and its instances are stopped."""
+
+    for_seconds: Annotated[float, Field(gt=0, le=MAX_YIELD_SECONDS)] | None = Field(
+        None, description="How long; without it and without `until`: until it is ended"
+    )
+    until: UtcTime | None = None
+
+
+class YieldState(Wire):
+    gpu_index: int | None = Field(None, description="None = host RAM")
+    until: UtcTime | None = Field(None, description="None = until it is ended")
+    source: str = Field(description="operator, or quiet hours")
+    reservations: list[Reservation] = Field([], description="What still holds memory there")
+
+
+class Yields(Page):
+    """What a host has lent back to its owner now."""
+
+    node_id: str
+    yields: list[YieldState]
+
+
 class ReservationEvent(Wire):
     """`compute.gpu.state.v1`: the ledger of a host changed."""
 
-    event: str = Field(description="reserved, renewed, bound, released, expired, cordoned, uncordoned")
+    event: str = Field(
+        description="reserved, renewed, bound, released, expired, cordoned, uncordoned, yielded, yield-ended"
+    )
     node_id: str
     reservation: Reservation | None = None
     timestamp: UtcTime
