@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: setup run up down test check bench test-deps lock env format clean
+.PHONY: setup run up down test check test-vllm bench test-deps lock env format clean
 setup: .venv/.run-ready
 
 run: .venv/.run-ready
@@ -22,6 +22,9 @@ test: .venv/.dev-ready
 check: .venv/.dev-ready
 	@scripts/check.sh
 
+test-vllm: .venv/.dev-ready .vllm/.ready
+	$(PY) -m pytest tests/vllm -s $(ARGS)
+
 bench: .venv/.dev-ready
 	$(PY) -m pytest tests/perf -s $(ARGS)
 
@@ -38,11 +41,14 @@ env: .venv/.run-ready
 	@$(PY) scripts/env_example.py > env.shared.example
 
 clean:
-	rm -rf .venv .compute
+	rm -rf .venv .vllm .compute
 
 
 .venv/bin/uv:
 	@scripts/setup.sh uv
+
+.vllm/.ready: requirements-vllm.lock .venv/bin/uv
+	@scripts/vllm.sh
 
 .venv/.run-ready: requirements.lock $(INPUTS)
 	@scripts/setup.sh run

@@ -13,3 +13,5 @@ compile "${skip[@]}" --all-extras -c requirements.lock libs/*/pyproject.toml ser
   requirements-build.in requirements-dev.in -o requirements-dev.lock
 compile --no-deps requirements-engine.in -o requirements-engine.lock
 compile --no-deps requirements-bootstrap.in -o requirements-bootstrap.lock
+compile ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} --override requirements-vllm-overrides.txt requirements-vllm.in \
+  -o requirements-vllm.lock
