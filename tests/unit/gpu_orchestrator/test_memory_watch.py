@@ -26,3 +26,39 @@ def test_a_flapping_level_is_told_once_a_minute() -> None:
     watch = MemoryWatch("host-a", Ledger)
     told = [w for t in range(120) for w in watch.observe(view(t, 100 if t % 20 < 5 else 5_000))]
     assert sum(w.level is MemoryLevel.CRITICAL for w in told) <= 2
+
+
+def gpu(at: float, used: int, health: str = "ok") -> View:
+    ram = Device(RAM, None, 64_000, 8_000)
+    card = Device("GPU-0", 0, 24_564, used, health=health)
+    return View({RAM: ram, "GPU-0": card}, (), RamReading(64_000, 56_000), {}, at)
+
+
+def test_a_card_that_is_full_and_stays_so_keeps_no_work_from_the_host() -> None:
+    watch = MemoryWatch("host-a", Ledger)
+    for t in range(200):
+        watch.observe(gpu(t, 24_550))
+    assert watch.answer(gpu(200, 24_550)).gpus[0].level is MemoryLevel.CRITICAL
+    assert watch.node_level() is MemoryLevel.OK
+
+
+def test_a_card_that_is_filling_up_does() -> None:
+    watch = MemoryWatch("host-a", Ledger)
+    levels = set()
+    for t in range(220):
+        watch.observe(gpu(t, 2_000 + 100 * t))
+        levels.add(watch.node_level())
+    assert levels == {MemoryLevel.OK, MemoryLevel.WARN, MemoryLevel.CRITICAL}
+    forecast = watch.answer(gpu(220, 24_000)).gpus[0]
+    assert forecast.predicted_oom_seconds is not None
+    assert forecast.predicted_oom_range_seconds is not None
+    assert watch.answer(gpu(220, 24_000)).predicted_oom_seconds is None, "RAM has no trend"
+
+
+def test_of_a_lost_card_nothing_is_said() -> None:
+    watch = MemoryWatch("host-a", Ledger)
+    for t in range(220):
+        watch.observe(gpu(t, 2_000 + 100 * t))
+    told = [warning for t in range(220, 300) for warning in watch.observe(gpu(t, 24_564, "lost"))]
+    assert [(w.gpu_index, w.level) for w in told] == [(0, MemoryLevel.OK)]
+    assert watch.node_level() is MemoryLevel.OK

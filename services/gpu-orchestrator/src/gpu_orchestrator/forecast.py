@@ -15,7 +15,7 @@ NOISE_MB_PER_S = 0.2
 CALM_SECONDS = 10.0
 SMOOTH_SAMPLES = 5  # a lone spike is not the headroom that is left
 CRITICAL_SECONDS, WARN_SECONDS = 60.0, 300.0
-_LEVELS = list(MemoryLevel)
+LEVELS = tuple(MemoryLevel)  # mildest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _level(sample: Sample, oom_seconds: float | None, floors: Floors) -> MemoryL
 def _settled(track: Track, level: MemoryLevel, now: float) -> tuple[MemoryLevel, float | None]:
     """Up at once, down only after ten calm seconds."""
     held = track.outlook.level
-    if _LEVELS.index(level) >= _LEVELS.index(held):
+    if LEVELS.index(level) >= LEVELS.index(held):
         return level, None
     since = now if track.lower_since is None else track.lower_since
     return (level, None) if now - since >= CALM_SECONDS else (held, since)

@@ -7,7 +7,7 @@ from compute_common.schemas.gpu import GpuMemoryForecast, MemoryAnswer, MemoryWa
 from compute_common.times import utc_now
 from gpu_orchestrator.devices import Device
 from gpu_orchestrator.entries import RAM
-from gpu_orchestrator.forecast import Floors, Outlook, Sample, Track, follow
+from gpu_orchestrator.forecast import LEVELS, Floors, Outlook, Sample, Track, follow
 from gpu_orchestrator.ledger import Ledger
 from gpu_orchestrator.observer import View
 
@@ -27,18 +27,33 @@ class MemoryWatch:
     def outlook(self, device: Device) -> Outlook:
         return self._tracks.get(device.key, Track()).outlook
 
+    def node_level(self) -> MemoryLevel:
+        """How the whole host is: RAM, and every GPU that is filling up.
+
+        A GPU that is full and stays so (an engine took it all) is no reason to keep work from the host.
+        """
+        levels = [
+            track.outlook.level
+            for key, track in self._tracks.items()
+            if key == RAM or track.outlook.oom_seconds is not None
+        ]
+        return max(levels, key=LEVELS.index, default=MemoryLevel.OK)
+
     def observe(self, view: View) -> list[MemoryWarning]:
         """Take the look in, and return the warnings that are due."""
-        warnings = []
-        for device in view.devices.values():
-            floors = Floors.of_ram(device.total_mb) if device.key == RAM else Floors.of_gpu()
-            committed = self._ledger().balance(device).committed_mb
-            sample = Sample(view.taken_at, device.total_mb - device.used_mb, device.total_mb - committed)
-            self._tracks[device.key] = follow(self._tracks.get(device.key, Track()), sample, floors)
-            warning = self._due(device, view.taken_at)
-            if warning is not None:
-                warnings.append(warning)
-        return warnings
+        self._tracks = {
+            device.key: self._followed(device, view.taken_at)
+            for device in view.devices.values()
+            if device.health == "ok"  # of a lost GPU nothing is known
+        }
+        due = (self._due(device, view.taken_at) for device in view.devices.values())
+        return [warning for warning in due if warning is not None]
+
+    def _followed(self, device: Device, now: float) -> Track:
+        floors = Floors.of_ram(device.total_mb) if device.key == RAM else Floors.of_gpu()
+        committed = self._ledger().balance(device).committed_mb
+        sample = Sample(now, device.total_mb - device.used_mb, device.total_mb - committed)
+        return follow(self._tracks.get(device.key, Track()), sample, floors)
 
     def answer(self, view: View) -> MemoryAnswer:
         ram = view.ram

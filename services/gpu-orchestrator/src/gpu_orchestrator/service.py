@@ -21,6 +21,7 @@ from gpu_orchestrator.gauges import Gauges
 from gpu_orchestrator.hosts import Hosts
 from gpu_orchestrator.journal import Journal
 from gpu_orchestrator.local import LocalHost
+from gpu_orchestrator.memory_voice import MemoryVoice
 from gpu_orchestrator.memory_watch import MemoryWatch
 from gpu_orchestrator.observer import Observer
 from gpu_orchestrator.older_routes import older_router
@@ -50,6 +51,7 @@ class GpuOrchestrator(Service):
             self._announce,
         )
         self.watch = MemoryWatch(self.node_id, lambda: self.desk.ledger)
+        self.voice = MemoryVoice(self.bus, self.node_id, self.watch)
         self.gauges = Gauges(self.node_id, self.metrics.registry)
         self.yields = YieldDesk(self.desk, settings.quiet_ranges, utc_now)
         self.hosts = Hosts(LocalHost(self.node_id, self.desk, self.yields, self.watch), self.bus)
@@ -87,10 +89,7 @@ class GpuOrchestrator(Service):
     async def _look(self) -> None:
         view = await self.desk.look()
         await self.yields.follow_quiet_hours()
-        for warning in self.watch.observe(view):
-            log.warning("memory level changed", **warning.model_dump(mode="json", exclude={"timestamp", "v"}))
-            with contextlib.suppress(Problem):
-                await self.bus.publish(subjects.GPU_MEMORY_WARNING, warning)
+        await self.voice.say(view)
         self.gauges.observe(view, self.desk.ledger, self.watch)
 
     async def _announce(self, event: str, entries: Sequence[Entry]) -> None:

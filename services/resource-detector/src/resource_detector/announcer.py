@@ -11,11 +11,13 @@ from compute_common import subjects
 from compute_common.bus import Bus, Message
 from compute_common.problems import Problem
 from compute_common.schemas.base import JsonObject
+from compute_common.schemas.memory import NodeMemoryLevel
 from compute_common.schemas.node import Reannounce
 from compute_common.tasks import end_tasks
 from resource_detector.detector import Detector
 from resource_detector.document import fingerprint, node_document
 from resource_detector.findings import Hardware
+from resource_detector.memory_level import HeardLevel
 from resource_detector.pulse import cpu_load, heartbeat
 
 log = structlog.get_logger("announcer")
@@ -39,6 +41,7 @@ class Announcer:
         self._announced: JsonObject | None = None
         self._was_connected = False
         self._answering: asyncio.Task[None] | None = None
+        self._memory = HeardLevel(node_id)
 
     def document(self, hardware: Hardware) -> JsonObject:
         """The announcement of this hardware."""
@@ -73,6 +76,11 @@ class Announcer:
         if asked.concerns(self._node_id):
             self._answer_within(asked.spread_seconds)
 
+    async def memory_said(self, body: Message) -> None:
+        """The GPU orchestrator of this host says how memory is; a change is passed on at once."""
+        if self._memory.hear(NodeMemoryLevel.model_validate(body)):
+            await self.beat()
+
     async def connected(self) -> None:
         """Announce: at once the first time; after a lost connection spread out, since everybody lost it."""
         if self._was_connected:
@@ -93,5 +101,5 @@ class Announcer:
         await self.announce()
 
     def _beat(self, hardware: Hardware) -> JsonObject:
-        beat = heartbeat(self._node_id, hardware, cpu_load())
+        beat = heartbeat(self._node_id, hardware, cpu_load(), self._memory.now())
         return beat.model_dump(mode="json", exclude_none=True)

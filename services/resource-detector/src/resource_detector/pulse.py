@@ -1,11 +1,17 @@
 """A heartbeat's values from the last detection and the load since the last beat."""
 
+from compute_common.enums import MemoryLevel
 from compute_common.schemas.node import Heartbeat
 from compute_common.times import utc_now
 from resource_detector.findings import Hardware
 
 
-def heartbeat(node_id: str, hardware: Hardware, cpu_utilization: float | None) -> Heartbeat:
+def heartbeat(
+    node_id: str,
+    hardware: Hardware,
+    cpu_utilization: float | None,
+    memory_level: MemoryLevel | None = None,
+) -> Heartbeat:
     """What this host says every few seconds; unknown values are left out."""
     memory = hardware.memory
     used = 1 - memory.available_mb / memory.total_mb if memory.total_mb else None
@@ -22,6 +28,7 @@ def heartbeat(node_id: str, hardware: Hardware, cpu_utilization: float | None) -
         cpu_utilization=cpu_utilization,
         memory_utilization=None if used is None else round(min(1.0, max(0.0, used)), 4),
         gpu_utilization=[rate or 0.0 for rate in rates] if any(rate is not None for rate in rates) else None,
+        memory_level=memory_level,
         available_memory_mb=memory.available_mb,
         available_vram_mb=sum(free_vram) if free_vram else None,
     )

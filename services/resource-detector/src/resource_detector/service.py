@@ -62,6 +62,7 @@ class ResourceDetector(Service):
         await self.bus.subscribe(subjects.NODES_REANNOUNCE, self.announcer.asked)
         own = subjects.node_subject(self.node_id, "reannounce")
         await self.bus.subscribe(own, self._asked_by_name)
+        await self.bus.subscribe(subjects.gpu_subject("level", self.node_id), self.announcer.memory_said)
         self.bus.on_connect(self.announcer.connected)
         self._tasks = [
             asyncio.create_task(every(self.settings.heartbeat_seconds, self.announcer.beat), name="beat"),
