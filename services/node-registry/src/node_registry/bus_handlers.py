@@ -12,7 +12,6 @@ from node_registry.pages import LARGEST_ANSWER_BYTES, query_answer
 from node_registry.registrar import Registrar
 from node_registry.table import NodeTable
 
-QUEUE_GROUP = "node-registry"
 SIGNS_OF_LIFE = (subjects.WORK_COMPLETED, subjects.WORK_FAILED, subjects.WORK_PROGRESS)
 
 
@@ -24,7 +23,7 @@ class BusHandlers:
         self._table = table
 
     async def subscribe(self, bus: Bus) -> None:
-        """Every replica hears everything; queries go to one of them."""
+        """Every replica hears everything."""
         await bus.subscribe(subjects.NODES_ANNOUNCE, self.announced)
         await bus.subscribe(subjects.NODES_HEARTBEAT, self.beaten)
         await bus.subscribe(subjects.NODES_DRAIN, self.drained)
@@ -37,7 +36,10 @@ class BusHandlers:
         await bus.subscribe_family("compute.node.*.heartbeat", self.beaten_itself)
         for verb in ("completed", "failed", "progress"):
             await bus.subscribe_family(f"compute.node.*.{verb}", self.lives_itself)
-        await bus.serve(subjects.NODES_QUERY, self.query, queue=QUEUE_GROUP)
+
+    async def serve(self, bus: Bus) -> None:
+        """Answer queries: every replica does, so that one that dies takes no question with it."""
+        await bus.serve(subjects.NODES_QUERY, self.query)
 
     async def announced(self, body: Message) -> None:
         if not self._registrar.is_own(body):

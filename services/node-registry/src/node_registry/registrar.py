@@ -11,6 +11,7 @@ from compute_common import subjects
 from compute_common.bus import Bus
 from compute_common.enums import NodeStatus
 from compute_common.ids import new_id
+from compute_common.lease import Lease, LeaseTerms
 from compute_common.problems import Problem, not_found
 from compute_common.schemas.base import JsonObject
 from compute_common.schemas.benchmark import BenchmarkResult
@@ -27,17 +28,18 @@ from compute_common.times import utc_now
 from node_registry.answers import event_json, warnings_of
 from node_registry.event_stream import EventStream
 from node_registry.instances import facts_of
-from node_registry.lease import WriterLease
 from node_registry.liveness import beat_seconds
 from node_registry.records import Change, Moment
 from node_registry.rows import Row
 from node_registry.store import Store
 from node_registry.table import NodeTable
 
+WRITER = LeaseTerms("COMPUTE_REGISTRY_LEASE", key="writer")
 REANNOUNCE_EVERY_SECONDS = 2.0
 ANNOUNCEMENTS_PER_SECOND = 2000  # half of what one core takes in
 LONGEST_SPREAD_SECONDS = 8.0  # everything is known again within ten
 MOST_ASKED = 10_000
+PAUSE_SECONDS = 2.0  # eight ticks
 ORIGIN = "published_by"
 
 
@@ -45,7 +47,14 @@ class Registrar:
     """Applies to the table, remembers for the store, tells the others."""
 
     def __init__(
-        self, bus: Bus, table: NodeTable, store: Store, stream: EventStream, events: Counter
+        self,
+        bus: Bus,
+        table: NodeTable,
+        store: Store,
+        stream: EventStream,
+        *,
+        events: Counter,
+        lease: Lease,
     ) -> None:
         """Of several replicas one holds the lease: it alone publishes node events and writes to the store."""
         self._bus = bus
@@ -55,12 +64,18 @@ class Registrar:
         self._events = events
         self._asked: dict[str, float] = {}
         self.replica_id = new_id("registry")
-        self.lease = WriterLease(bus, self.replica_id)
+        self.lease = lease
+        self._ticked = time.monotonic()
 
     @staticmethod
     def now(by_bus: bool = True) -> Moment:
         """The present moment; every adapter takes its time here."""
         return Moment(time.monotonic(), utc_now(), by_bus)
+
+    @property
+    def is_writer(self) -> bool:
+        """While NATS is away, whoever wrote last goes on by itself."""
+        return self.lease.held if self._bus.connected else self.lease.last_answer is not False
 
     # --- what REST asks for: applied here, then published for the other replicas
 
@@ -91,7 +106,7 @@ class Registrar:
             raise _unknown(node_id)
         await self.drain(node_id, drain)
         await self._tell(subjects.NODES_DRAIN, {"node_id": node_id, "drain": drain})
-        await self._store.flush()  # an operator's word is kept before it is answered
+        await self.write()  # an operator's word is kept before it is answered
         row = self._table.row(node_id)
         return DrainAnswer(status=row.status if row else NodeStatus.OFFLINE, node_id=node_id)
 
@@ -149,15 +164,19 @@ class Registrar:
             await self.apply(self._table.measure(result.node_id, measured))
 
     async def tick(self) -> None:
-        """Let time pass; while NATS is away nobody who speaks over it is blamed."""
-        await self.apply(self._table.tick(self.now().mono, hearing=self._bus.connected))
+        """Let time pass; nobody who speaks over NATS is blamed while it, or this process, stood still."""
+        now = self.now().mono
+        before, self._ticked = self._ticked, now
+        if now - before > PAUSE_SECONDS:
+            await self.apply(self._table.tick(before, hearing=False))
+        await self.apply(self._table.tick(now, hearing=self._bus.connected))
 
     async def connection_lost(self, node_id: str, since: float) -> None:
         await self.apply(self._table.connection_lost(node_id, since))
 
     async def write(self) -> None:
         """Write what changed, where this is the replica that writes."""
-        if self.lease.held:
+        if self.is_writer:
             await self._store.flush()
 
     async def ask_all_to_announce(self) -> None:
@@ -172,7 +191,7 @@ class Registrar:
             self._events.labels(change.event).inc()
             event = event_json(change.event, change.node_id, self._table.row(change.node_id), utc_now())
             self._stream.publish(change.event, event)
-            if self.lease.held:
+            if self.is_writer:
                 await self._tell(subjects.NODES_EVENT, event, mark=False)
 
     # --- inside

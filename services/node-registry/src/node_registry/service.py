@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import structlog
 from fastapi import APIRouter
 
+from compute_common.lease import Lease
 from compute_common.shell import Service
 from compute_common.shell.service import Check
 from compute_common.tasks import end_tasks, every
 from node_registry import routes
 from node_registry.bus_handlers import BusHandlers
 from node_registry.event_stream import EventStream
-from node_registry.lease import RENEW_SECONDS
 from node_registry.metrics import NodesCollector, events_counter
-from node_registry.registrar import Registrar
+from node_registry.registrar import WRITER, Registrar
 from node_registry.settings import Settings
 from node_registry.stores import store_for
 from node_registry.system_events import SystemEvents
@@ -44,7 +44,15 @@ class NodeRegistry(Service):
         registry = self.metrics.registry
         self.stream = EventStream()
         self.store = store_for(settings, self.bus, self.table, registry)
-        self.registrar = Registrar(self.bus, self.table, self.store, self.stream, events_counter(registry))
+        self.registrar = Registrar(
+            self.bus,
+            self.table,
+            self.store,
+            self.stream,
+            events=events_counter(registry),
+            lease=Lease(self.bus, WRITER, self.replica_name()),
+        )
+        self._handlers = BusHandlers(self.registrar, self.table)
         registry.register(NodesCollector(self.table.rows))
         self.system_events = SystemEvents(settings)
         self._replayed = asyncio.Event()
@@ -64,7 +72,7 @@ class NodeRegistry(Service):
 
     async def start(self) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
-        await BusHandlers(self.registrar, self.table).subscribe(self.bus)
+        await self._handlers.subscribe(self.bus)
         self.bus.on_connect(self._on_connect)
         await self.system_events.start()
         if self.bus.connected:
@@ -73,16 +81,18 @@ class NodeRegistry(Service):
         self._tasks = [
             asyncio.create_task(every(TICK_SECONDS, self._tick), name="tick"),
             asyncio.create_task(every(self.settings.flush_seconds, self.registrar.write), name="flush"),
-            asyncio.create_task(every(RENEW_SECONDS, self.registrar.lease.step), name="lease"),
+            asyncio.create_task(every(WRITER.renew_seconds, self._renew), name="lease"),
         ]
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
         self.stream.close()
         await self.system_events.stop()
-        await self.store.close(write=self.registrar.lease.held)
-        if self.registrar.lease.held:
-            await self.registrar.lease.release()
+        await self.store.close(write=self.registrar.is_writer)
+        await self.registrar.lease.release()
+
+    async def _renew(self) -> None:
+        await self.registrar.lease.step()
 
     async def _tick(self) -> None:
         if self.bus.connected:
@@ -97,7 +107,9 @@ class NodeRegistry(Service):
             restored = await self.store.reload()
             log.info("store read", restored=len(restored), nodes=len(self.table))
         finally:
-            self._replayed.set()
+            if not self._replayed.is_set():
+                await self._handlers.serve(self.bus)  # not before: half a table is no answer
+                self._replayed.set()
         await self.registrar.ask_all_to_announce()
 
     async def _storage(self) -> tuple[bool, str | None]:

@@ -1,5 +1,6 @@
 """What a service is: a name, settings, routes, and what happens at start and stop."""
 
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ class ServiceSettings(CommonSettings):
         MAX_BODY_BYTES,
         validation_alias=env("COMPUTE_MAX_BODY_BYTES"),
         description="Larger request bodies are 413",
+    )
+    compute_replica: str = Field(
+        "",
+        validation_alias=env("COMPUTE_REPLICA"),
+        description="Tells replicas of one service on one host apart; the same after a restart",
     )
 
 
@@ -56,6 +62,10 @@ class Service:
     def connection_name(self) -> str:
         """How NATS knows this connection; the detector's is the node id itself."""
         return f"{self.name}@{self.node_id}"
+
+    def replica_name(self) -> str:
+        """Who this replica is, the same after a restart: what it held before is its own again."""
+        return f"{socket.gethostname()}/{self.node_id}/{self.base_settings.compute_replica}"
 
     def routers(self) -> Sequence[APIRouter]:
         """The routes beside the shell's own."""
