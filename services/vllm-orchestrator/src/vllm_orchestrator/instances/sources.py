@@ -16,7 +16,7 @@ from compute_common.schemas.gpu import GpuStates
 from compute_common.schemas.node import Node
 from compute_common.units import MIB
 from vllm_orchestrator.instances.ledger import LedgerClient
-from vllm_orchestrator.planning.inventory import GpuSlot, Host, host_of_node, takes_engines
+from vllm_orchestrator.planning.inventory import GpuSlot, Host, host_of_node
 
 QUERY_SECONDS = 2
 STATES_SECONDS = 1
@@ -32,16 +32,16 @@ class Hosts:
         self._node_id = node_id
 
     async def now(self) -> list[Host]:
-        """This host first, then every other host of the suite that takes engines."""
+        """This host first, then every other host of the suite; those that take nothing new now say why."""
         known = {node.node_id: node for node in await self._nodes()}
         own = known.pop(self._node_id, None)
         local = _measured(host_of_node(own) if own else Host(self._node_id), local_engines())
         others = [
             replace(host_of_node(node), engines=frozenset({EngineKind.VLLM}))
             for node in known.values()
-            if takes_engines(node) and is_managed(node)
+            if is_managed(node)
         ]
-        busy = [host for host in others if host.gpus][:MAX_ASKED]
+        busy = [host for host in others if host.gpus and not host.closed][:MAX_ASKED]
         states = await asyncio.gather(
             *(self._ledger.states(host.node_id, STATES_SECONDS) for host in (local, *busy))
         )

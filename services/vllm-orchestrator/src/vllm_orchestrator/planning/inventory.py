@@ -29,7 +29,7 @@ class GpuSlot:
 
 @dataclass(frozen=True)
 class Host:
-    """A host that takes engines; RAM in MiB."""
+    """A host that takes engines; RAM in MiB. `closed` says why it takes nothing new now; empty = it does."""
 
     node_id: str
     gpus: tuple[GpuSlot, ...] = ()
@@ -38,6 +38,7 @@ class Host:
     threads: int = 1
     engines: frozenset[EngineKind] = frozenset(EngineKind)
     address: str = ""
+    closed: str = ""
 
 
 def host_of_document(document: NodeDocument) -> Host:
@@ -70,17 +71,18 @@ def host_of_node(node: Node) -> Host:
         ram_available_mb=available,
         threads=max(1, cores),
         address=node.ipv4 or node.hostname,
+        closed=_closed(node),
     )
 
 
-def takes_engines(node: Node) -> bool:
-    """Only hosts that run an orchestrator, are there, not draining, and not about to run out of memory."""
-    return (
-        node.is_online
-        and not node.is_draining
-        and node.status is not NodeStatus.OFFLINE
-        and node.memory_level is not MemoryLevel.CRITICAL
-    )
+def _closed(node: Node) -> str:
+    if not node.is_online or node.status is NodeStatus.OFFLINE:
+        return "it is offline"
+    if node.is_draining:
+        return "it is draining"
+    if node.memory_level is MemoryLevel.CRITICAL:
+        return "it is about to run out of memory (memory level critical)"
+    return ""
 
 
 def gpu_slots(gpus: Iterable[Gpu]) -> tuple[GpuSlot, ...]:

@@ -9,7 +9,9 @@ from vllm_orchestrator.planning.advice import what_would_fit
 from vllm_orchestrator.planning.cpu import plan_cpu
 from vllm_orchestrator.planning.gpu import plan_gpu
 from vllm_orchestrator.planning.inventory import Host
-from vllm_orchestrator.planning.result import NoFit, Plan, Wish
+from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish
+
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,23 @@ class Model:
 def plan(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
     """The best deployment of `model` on `hosts`: vLLM on a GPU host, else llama.cpp on RAM for a GGUF.
 
-    A NoFit names the shortfall in MiB and what would fit.
+    A NoFit names the shortfall in MiB and what would fit. Hosts that take nothing new now are named.
     """
+    closed = [host for host in hosts if host.closed and wish.node_id in (None, host.node_id)][:MAX_NAMED]
+    found = _plan_open(model, [host for host in hosts if not host.closed], wish)
+    if not closed:
+        return found
+    left_out = tuple(Rejected(f"host {host.node_id}", host.closed) for host in closed)
+    words = "; ".join(f"{host.node_id}: {host.closed}" for host in closed)
+    found = replace(found, rejected=(*left_out, *found.rejected))
+    if isinstance(found, Plan):
+        return replace(found, explanation=f"{found.explanation} Left out: {words}.")
+    able = any(not host.closed and wish.node_id in (None, host.node_id) for host in hosts)
+    reason = f"{found.reason}. Left out: {words}" if able else f"no host takes a new engine now: {words}"
+    return replace(found, reason=reason)
+
+
+def _plan_open(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
     too_long = _too_long(model.any, wish)
     if too_long is not None:
         return too_long
