@@ -61,3 +61,4 @@ async def serve(service: "VllmOrchestrator") -> None:
     await bus.serve(subjects.vllm_subject("status", node_id), status)
     await bus.subscribe(subjects.VLLM_INSTANCE, event)
     await bus.subscribe(subjects.NODES_REANNOUNCE, reannounce)
+    await bus.subscribe(subjects.GPU_STATE, service.yields.on_event)

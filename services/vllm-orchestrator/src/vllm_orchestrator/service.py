@@ -27,6 +27,7 @@ from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.runner import Tools
 from vllm_orchestrator.instances.sources import Hosts, local_engines
 from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.instances.yields import YieldFollower
 from vllm_orchestrator.models.resolve import ModelFolder
 from vllm_orchestrator.settings import Settings
 
@@ -61,11 +62,13 @@ class VllmOrchestrator(Service):
             announcer=self.announcer,
             llama=llama,
         )
+        self.yields = YieldFollower(self.bus, self.desk, self.table, self.node_id)
         self.attachments = Attachments(settings, self.table, self.announcer, self.client, self.node_id)
         self.metrics.registry.register(_InstanceCounts(self.table))
         self._adopted = False
         self._adopting = asyncio.Lock()
         self._repeating: asyncio.Task[None] | None = None
+        self._yielding: asyncio.Task[None] | None = None
 
     def routers(self) -> Sequence[APIRouter]:
         return [routes.router(self), gateway.router(self)]
@@ -93,9 +96,10 @@ class VllmOrchestrator(Service):
                 await self.bus.flush()
         self.bus.on_connect(self._on_connect)
         self._repeating = asyncio.create_task(self._repeat(), name="instance events")
+        self._yielding = asyncio.create_task(self.yields.run(), name="yields")
 
     async def stop(self) -> None:
-        await end_tasks([self._repeating])
+        await end_tasks([self._repeating, self._yielding])
         await self.desk.leave()
         await self.client.aclose()
 

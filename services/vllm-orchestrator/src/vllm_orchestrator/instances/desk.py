@@ -14,6 +14,7 @@ from compute_common.schemas.vllm import DeployAnswer, DeployRequest, Instance, S
 from compute_common.times import utc_now
 from vllm_orchestrator.engines import process as engines
 from vllm_orchestrator.engines.binary import LlamaServers
+from vllm_orchestrator.engines.drain import drained
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import record_of, refusal
 from vllm_orchestrator.instances.planner import Planner
@@ -26,6 +27,7 @@ from vllm_orchestrator.rendering.argv import known_words
 log = structlog.get_logger("desk")
 
 FORWARD_SECONDS = 30
+DRAIN_SECONDS = 8.0
 ENDED = (InstanceStatus.STOPPED, InstanceStatus.FAILED)
 
 
@@ -191,17 +193,43 @@ class Desk:
             record = self.require(name)
             self._require_nats()
             if not record.attached:
+                record.set_aside = False
                 await self._end(record)
             if remove or record.attached:
                 await self._table.remove(name)
                 await self._announcer.tell(record, "removed")
         return StopAnswer(instance_name=name, instance_id=name)
 
-    async def _end(self, record: Record) -> None:
+    async def set_aside(self, name: str, reason: str) -> None:
+        """Drain and stop an instance of this host for its owner's sake; `bring_back` undoes it."""
+        async with self._lock(name):
+            record = self._table.get(name)
+            if record is None or record.status in ENDED:
+                return
+            log.info("instance set aside", instance=name, reason=reason)
+            record.set_aside, record.last_error = True, reason
+            await self._end(record, drain=record.status is InstanceStatus.READY)
+
+    async def bring_back(self, name: str) -> None:
+        """Start an instance that was set aside, planned anew; a refusal leaves it set aside."""
+        record = self._table.get(name)
+        if record is None or not record.set_aside:
+            return
+        request = DeployRequest.model_validate({**record.request, "instance_name": name})
+        try:
+            await self.deploy(request)
+        except Problem:
+            if self._table.get(name) is None:  # a deployment that is refused late leaves no record
+                await self._table.claim(record)
+            raise
+
+    async def _end(self, record: Record, *, drain: bool = False) -> None:
         record.desired = "stopped"
         if record.status not in (*ENDED, InstanceStatus.PLANNED):
             record.status = InstanceStatus.STOPPING
             await self._announcer.changed(record)  # off the routes before the engine ends
+        if drain:
+            await drained(self._tools.client, record.endpoints.metrics or "", DRAIN_SECONDS)
         runner = self._runners.pop(record.instance_name, None) or Runner(record, self._tools, record.process)
         await runner.stop()
         record.status = InstanceStatus.STOPPED

@@ -19,6 +19,7 @@ class Record(Instance):
     """The `Instance` of the wire and what the orchestrator needs to run it again."""
 
     desired: Literal["ready", "stopped"] = "ready"
+    set_aside: bool = Field(False, description="Stopped for the host's owner; it comes back by itself")
     request: JsonObject = {}
     reservation_id: str | None = None
     pid: int | None = None
