@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import host, questions
+from compute_cli.commands import host, owner, questions
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -26,10 +26,11 @@ _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
     questions.submit,
     questions.work,
     questions.bench,
+    owner.yield_,
 )
 for _panel, _commands in (("This host", _THIS_HOST), ("A running suite", _A_RUNNING_SUITE)):
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)
 
 
 def main() -> None:
