@@ -1,36 +1,26 @@
 """A real memory control group, where this test may make one."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
+from tests.support.cgroup import NoGroupError, memory_group
+
 LIMIT_MB = 700
-VERSION_1 = Path("/sys/fs/cgroup/memory")
-VERSION_2 = Path("/sys/fs/cgroup")
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
     """An empty group with a limit; skipped without root, without a hierarchy, or where it is read-only."""
-    parent, limit = (VERSION_1, "memory.limit_in_bytes") if VERSION_1.is_dir() else (VERSION_2, "memory.max")
-    folder = parent / f"compute-test-{uuid4().hex[:8]}"
-    if os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("needs root to make a memory control group")
     try:
-        folder.mkdir()
-        (folder / limit).write_text(str(LIMIT_MB << 20))
-    except OSError as error:
-        if folder.is_dir():
-            folder.rmdir()
-        pytest.skip(f"no memory control group can be made here: {error.strerror}")
-    yield folder
-    folder.rmdir()
+        with memory_group(LIMIT_MB) as made:
+            yield made.folder
+    except NoGroupError as error:
+        pytest.skip(str(error))
 
 
 def test_a_process_in_a_real_group_sees_its_limit(group: Path) -> None:
