@@ -14,6 +14,7 @@ from vllm_orchestrator.planning.memory import (
     counted_parameters,
     fullest_rank,
     kv_bytes_per_token,
+    pipeline,
     rank_weight_bytes,
     stage_layers,
 )
@@ -30,7 +31,7 @@ def test_dense_models_are_counted_exactly(name: str) -> None:
 
 @pytest.mark.parametrize("profile", catalogue(), ids=lambda profile: profile.name)
 def test_every_entry_of_the_catalogue_is_close_to_its_published_size(profile: ModelProfile) -> None:
-    assert isclose(counted_parameters(profile), profile.parameters, rel_tol=0.02)
+    assert isclose(counted_parameters(profile), profile.parameters, rel_tol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,8 @@ def test_replicated_kv_heads_cost() -> None:
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 8))
 def test_ranks_together_hold_the_whole_model(tp: int, pp: int) -> None:
     profile = known("llama-3-70b")
-    total = first = 0
-    for stage, layers in enumerate(stage_layers(profile.layers, pp)):
-        total += tp * int(rank_weight_bytes(profile, tp, pp, stage, range(first, first + layers)))
-        first += layers
+    stages = pipeline(stage_layers(profile.layers, pp))
+    total = sum(tp * int(rank_weight_bytes(profile, tp, stage)) for stage in stages)
     norms = tp * (2 * profile.layers + 1) * profile.hidden * 2  # replicated on every rank
     assert 0 <= total - 2 * profile.parameters <= norms
 
