@@ -1,8 +1,10 @@
-"""The ledger against a naive model: no overbooking, no leak, no lost reservation, expiry exact."""
+"""The ledger against a naive model: no overbooking, no leak, no lost reservation, expiry and yields exact."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,6 +13,7 @@ from compute_common.problems import Problem
 from gpu_orchestrator.devices import Device
 from gpu_orchestrator.entries import RAM, Holder
 from gpu_orchestrator.ledger import Ledger
+from gpu_orchestrator.orders import Yield
 from tests.unit.gpu_orchestrator.ledgers import T0, ask, gpu, host
 
 TOTAL = 1000
@@ -26,13 +29,19 @@ class Promise:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """The model is a dict of promises and what each program really uses."""
+    """The model is a dict of promises, what each program really uses, and which devices are taken out.
+
+    Memory that strangers take moves under the ledger's feet, also into what is promised: then nothing new is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger()
         self.model: dict[str, Promise] = {}
         self.foreign = dict.fromkeys(KEYS, 0)
+        self.cordoned: set[str] = set()
+        self.yielded: dict[str, float] = {}
+        self.sick: set[str] = set()
         self.now = 0.0
         self.serial = 0
 
@@ -42,12 +51,23 @@ class LedgerMachine(RuleBasedStateMachine):
             for key in KEYS
         }
         used = {key: self.foreign[key] + sum(own[key].values()) for key in KEYS}
-        gpus = [gpu(i, TOTAL, used[f"GPU-{i}"], own_mb=own[f"GPU-{i}"]) for i in range(3)]
+        gpus = [
+            gpu(
+                i,
+                TOTAL,
+                used[key],
+                own_mb=own[key],
+                health="lost" if key in self.sick else "ok",
+            )
+            for i, key in enumerate(KEYS[1:])
+        ]
         found = host(*gpus, ram_mb=TOTAL)
         found[RAM] = Device(RAM, None, TOTAL, used[RAM], own_mb=own[RAM])
         return found
 
     def free(self, key: str) -> int:
+        if key in self.cordoned or key in self.yielded:
+            return 0
         promised = sum(max(p.mb, p.used) for p in self.model.values() if key in p.keys)
         return TOTAL - self.foreign[key] - promised
 
@@ -62,20 +82,89 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def reserve(self, indices: list[int], mb: int, seconds: int) -> None:
         keys = tuple(f"GPU-{i}" for i in indices) or (RAM,)
-        fits = all(self.free(key) >= mb for key in keys)
+        out = self.cordoned | self.sick | set(self.yielded)
+        fits = all(self.free(key) >= mb and key not in out for key in keys)
         self.serial += 1
         name = f"res-{self.serial}"
         at = T0 + timedelta(seconds=self.now)
         try:
-            self.ledger.reserve(ask(*indices, mb=mb, seconds=seconds), self.devices(), at, name)
+            request = ask(*indices, mb=mb, seconds=seconds, key=f"key of {name}")
+            self.ledger.reserve(request, self.devices(), at, name)
         except Problem as refused:
             assert not fits
+            if out & set(keys):
+                self.refused_as_taken_out(refused, keys)
+                return
             short = {s["device"]: s["available_mb"] for s in refused.extra["shortfall"]}
             labels = {key: "host RAM" if key == RAM else f"GPU {key[-1]}" for key in keys}
             assert short == {labels[key]: max(0, self.free(key)) for key in keys if self.free(key) < mb}
         else:
             assert fits
             self.model[name] = Promise(keys, mb, self.now + seconds)
+            self.not_overbooked(keys)
+
+    def refused_as_taken_out(self, refused: Problem, keys: tuple[str, ...]) -> None:
+        assert refused.cause == ("yielded" if set(self.yielded) & set(keys) else "gpu-not-usable")
+
+    def not_overbooked(self, keys: tuple[str, ...]) -> None:
+        """What is promised and what strangers use fit side by side at the moment of every promise."""
+        for key in keys:
+            promised = sum(max(p.mb, p.used) for p in self.model.values() if key in p.keys)
+            assert promised + self.foreign[key] <= TOTAL
+
+    @rule(draw=st.integers(0, 99), indices=st.lists(st.integers(0, 2), unique=True, max_size=3))
+    def the_same_key_again(self, draw: int, indices: list[int]) -> None:
+        """A key that lives gives its reservation or a refusal; it never promises a second time."""
+        name = self.pick(draw)
+        if name is None:
+            return
+        entry = self.ledger.entries[name]
+        again = ask(*indices, mb=entry.reserved_mb, key=entry.idempotency_key)
+        at = T0 + timedelta(seconds=self.now)
+        if tuple(indices) == entry.gpu_indices:
+            assert self.ledger.reserve(again, self.devices(), at, "another") is entry
+        else:
+            with pytest.raises(Problem, match="use a new key"):
+                self.ledger.reserve(again, self.devices(), at, "another")
+
+    @rule(name=st.sampled_from(["res-0", "res-999999", "nobody"]))
+    def what_was_never_promised_changes_nothing(self, name: str) -> None:
+        at = T0 + timedelta(seconds=self.now)
+        attempts: list[Callable[[], object]] = [
+            lambda: self.ledger.renew(name, at, 5),
+            lambda: self.ledger.bind(name, Holder("boot", pid=1, start_ticks=1)),
+            lambda: self.ledger.release(name),
+        ]
+        for attempt in attempts:
+            with pytest.raises(Problem, match="no living reservation"):
+                attempt()
+
+    @rule(draw=st.integers(0, 99))
+    def bind_to_a_second_holder(self, draw: int) -> None:
+        name = self.pick(draw)
+        if name is not None and self.model[name].deadline is None:
+            with pytest.raises(Problem, match="bound to something else"):
+                self.ledger.bind(name, Holder("boot", pid=1, start_ticks=77))
+
+    @rule(key=st.sampled_from(KEYS[1:]), on=st.booleans())
+    def cordon(self, key: str, on: bool) -> None:
+        self.ledger.orders = self.ledger.orders.with_cordon(key, on)
+        (self.cordoned.add if on else self.cordoned.discard)(key)
+
+    @rule(key=st.sampled_from(KEYS), seconds=st.integers(1, 40))
+    def an_owner_takes_it_back(self, key: str, seconds: int) -> None:
+        until = self.now + seconds
+        self.ledger.orders = self.ledger.orders.with_yields([Yield(key, T0 + timedelta(seconds=until))])
+        self.yielded[key] = until
+
+    @rule(key=st.sampled_from(KEYS))
+    def an_owner_gives_it_back(self, key: str) -> None:
+        self.ledger.orders = self.ledger.orders.without_yields([key])
+        self.yielded.pop(key, None)
+
+    @rule(key=st.sampled_from(KEYS[1:]), lost=st.booleans())
+    def health(self, key: str, lost: bool) -> None:
+        (self.sick.add if lost else self.sick.discard)(key)
 
     @rule(draw=st.integers(0, 99), used=st.integers(0, 400))
     def bind_and_use(self, draw: int, used: int) -> None:
@@ -101,7 +190,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.release(name)
             del self.model[name]
 
-    @rule(key=st.sampled_from(KEYS), mb=st.integers(0, 300))
+    @rule(key=st.sampled_from(KEYS), mb=st.integers(0, TOTAL))
     def a_stranger_takes_memory(self, key: str, mb: int) -> None:
         used = self.devices()[key].used_mb - self.foreign[key]
         self.foreign[key] = min(mb, TOTAL - used)
@@ -114,6 +203,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert ended == late
         for name in late:
             del self.model[name]
+        back = {each.device for each in self.ledger.end_yields(T0 + timedelta(seconds=self.now))}
+        assert back == {key for key, until in self.yielded.items() if until <= self.now}
+        for key in back:
+            del self.yielded[key]
+
+    @invariant()
+    def same_orders(self) -> None:
+        assert self.ledger.cordoned == self.cordoned | set(self.yielded)
 
     @invariant()
     def same_reservations(self) -> None:
