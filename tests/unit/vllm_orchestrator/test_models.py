@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compute_common.problems import Problem
-from vllm_orchestrator.models.catalogue import lookup
+from vllm_orchestrator.models.catalogue import catalogue, lookup
 from vllm_orchestrator.models.config_json import profile_of_config
 from vllm_orchestrator.models.profile import ProfileError
 from vllm_orchestrator.models.resolve import ModelFolder
@@ -129,6 +129,90 @@ def test_overlapping_tensors_are_refused(tmp_path: Path) -> None:
     safetensors(tmp_path / "m.safetensors", header)
     with pytest.raises(ProfileError, match="overlap"):
         weight_bytes_of(tmp_path)
+
+
+def index(path: Path, weight_map: object) -> None:
+    (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def test_an_index_says_which_files_count(tmp_path: Path) -> None:
+    for name in ("a", "b", "left-over"):
+        safetensors(
+            tmp_path / f"{name}.safetensors", {"w": {"dtype": "F16", "shape": [16], "data_offsets": [0, 32]}}
+        )
+    index(tmp_path, {"x": "a.safetensors", "y": "b.safetensors", "z": "b.safetensors"})
+    assert weight_bytes_of(tmp_path) == 64
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../a.safetensors",
+        "/etc/passwd",
+        "a\\b.safetensors",
+        "x/y.safetensors",
+        "gone.safetensors",
+        "a.bin",
+        "",
+    ],
+)
+def test_an_index_that_names_other_files_is_refused(tmp_path: Path, name: str) -> None:
+    safetensors(tmp_path / "a.safetensors", {})
+    index(tmp_path, {"x": name})
+    with pytest.raises(ProfileError):
+        weight_bytes_of(tmp_path)
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {}, "x", {str(n): f"{n}.safetensors" for n in range(5000)}])
+def test_an_index_without_a_sane_map_is_refused(tmp_path: Path, weight_map: object) -> None:
+    index(tmp_path, weight_map)
+    with pytest.raises(ProfileError, match="index"):
+        weight_bytes_of(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [[8], [1 << 61, 1 << 61], [-4, -4], ["x"], [True] * 16])
+def test_a_shape_that_is_not_its_bytes_is_refused(tmp_path: Path, shape: object) -> None:
+    header = {"w": {"dtype": "F16", "shape": shape, "data_offsets": [0, 32]}}
+    safetensors(tmp_path / "m.safetensors", header)
+    with pytest.raises(ProfileError, match="shape"):
+        weight_bytes_of(tmp_path)
+
+
+def test_weights_tell_the_dtype_that_a_configuration_does_not(tmp_path: Path) -> None:
+    silent = {key: value for key, value in LLAMA.items() if key != "torch_dtype"}
+    found = ModelFolder(folder(tmp_path / "m", silent).parent).resolve("m")
+    assert found.any.dtype == "float16"
+
+
+def test_four_bit_groups_of_every_spelling() -> None:
+    awq = profile({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}})
+    scheme = {"num_bits": 4, "group_size": 128}
+    packed = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": scheme}}}
+    same = profile({**LLAMA, "quantization_config": packed})
+    assert (awq.bits, awq.group_size) == (same.bits, same.group_size) == (4.125, 128)
+
+
+def test_kv_cache_dtype_follows_the_checkpoint() -> None:
+    scheme = {"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
+    assert profile({**LLAMA, "quantization_config": scheme}).kv_cache_dtype == "fp8"
+    modelopt = {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"}
+    found = profile({**LLAMA, "quantization_config": modelopt})
+    assert (found.quantization, found.kv_cache_dtype) == ("nvfp4", "fp8")
+
+
+def test_linear_attention_has_no_kv_per_token() -> None:
+    hybrid = {
+        **LLAMA, "num_hidden_layers": 8, "full_attention_interval": 4, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    }  # fmt: skip
+    found = profile(hybrid)
+    assert (found.linear_layers, found.attention_gate) == (6, True)
+
+
+def test_the_catalogue_has_forty_models_and_unlike_names() -> None:
+    names = [name.lower() for entry in catalogue() for name in (entry.name, *entry.aliases)]
+    assert len(catalogue()) >= 40
+    assert len(names) == len(set(names))
 
 
 def test_found_by_last_path_part_ignoring_case(tmp_path: Path) -> None:

@@ -49,9 +49,17 @@ def max_len(text: Config) -> int:
 
 def stored_dtype(config: Config, text: Config) -> str:
     """`dtype` or `torch_dtype`, of the whole or of its text part; bfloat16 where neither says."""
-    for holder in (config, text):
-        for key in ("dtype", "torch_dtype"):
-            value = holder.get(key)
-            if isinstance(value, str) and value.removeprefix("torch.") in _DTYPES:
-                return value.removeprefix("torch.")
-    return "bfloat16"
+    return _told_dtype(config) or _told_dtype(text) or "bfloat16"
+
+
+def says_dtype(config: Config) -> bool:
+    """Whether the configuration names a dtype; many older ones do not, and their weights do."""
+    return bool(_told_dtype(config) or _told_dtype(nested(config)))
+
+
+def _told_dtype(holder: Config) -> str | None:
+    for key in ("dtype", "torch_dtype"):
+        value = holder.get(key)
+        if isinstance(value, str) and value.removeprefix("torch.") in _DTYPES:
+            return value.removeprefix("torch.")
+    return None

