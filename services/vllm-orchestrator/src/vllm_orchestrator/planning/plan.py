@@ -7,6 +7,7 @@ from compute_common.enums import EngineKind, Strategy
 from vllm_orchestrator.models.profile import ModelProfile
 from vllm_orchestrator.planning.advice import what_would_fit
 from vllm_orchestrator.planning.cpu import plan_cpu
+from vllm_orchestrator.planning.cpu_vllm import plan_cpu_vllm
 from vllm_orchestrator.planning.gpu import plan_gpu
 from vllm_orchestrator.planning.inventory import Host
 from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish
@@ -56,6 +57,8 @@ def _plan_open(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
     on_gpus = wish.engine is not EngineKind.LLAMA_CPP and wish.strategy is not Strategy.CPU
     on_ram = wish.engine is not EngineKind.VLLM and wish.strategy in (None, Strategy.CPU)
     able = [host for host in hosts if EngineKind.VLLM in host.engines]
+    if model.vllm is not None and _on_cpu(able, wish):
+        return plan_cpu_vllm(model.vllm, able, wish)
     refusal: NoFit | None = None
     if model.vllm is not None and on_gpus:
         found = plan_gpu(model.vllm, able, wish)
@@ -67,6 +70,14 @@ def _plan_open(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
         if isinstance(found, Plan) or refusal is None:
             return found
     return _advised(model, able, wish, refusal)
+
+
+def _on_cpu(hosts: Sequence[Host], wish: Wish) -> bool:
+    """Whether vLLM is to run on processors: asked for by name, and no GPU to take."""
+    if wish.engine is not EngineKind.VLLM or wish.strategy not in (None, Strategy.CPU):
+        return False
+    looked_at = [host for host in hosts if wish.node_id in (None, host.node_id)]
+    return wish.strategy is Strategy.CPU or (bool(looked_at) and not any(host.gpus for host in looked_at))
 
 
 def _advised(model: Model, hosts: Sequence[Host], wish: Wish, refusal: NoFit | None) -> NoFit:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from compute_common.enums import EngineKind
 from vllm_orchestrator.planning.result import Plan
 
+GIB = 1 << 30
+_PRIVATE = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 SHUTDOWN_SECONDS = 20
 MASTER_PORT = 29_501
 # what older and newer llama-servers may lack; completions are answered beside embeddings, at no cost
@@ -40,9 +42,21 @@ def engine_environment(plan: Plan) -> dict[str, str]:
     """What an engine finds in its environment beside what every process here has."""
     if plan.engine is EngineKind.LLAMA_CPP:
         return {}
+    if plan.utilization is None:
+        return _cpu_environment(plan)
     cards = ",".join(str(index) for index in plan.places[0].gpu_indices)
     chosen = "HIP_VISIBLE_DEVICES" if plan.vendor == "amd" else "CUDA_VISIBLE_DEVICES"
-    return {chosen: cards, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    return {chosen: cards, **_PRIVATE}
+
+
+def _cpu_environment(plan: Plan) -> dict[str, str]:
+    """One thread group per rank, not bound: more ranks than NUMA nodes fail with vLLM's own binding."""
+    return {
+        "VLLM_CPU_KVCACHE_SPACE": str(plan.kv_cache_bytes // GIB),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(plan.threads),
+        **_PRIVATE,
+    }
 
 
 def _vllm(plan: Plan, serving: Serving, binary: str, rank: int) -> list[str]:
@@ -54,7 +68,7 @@ def _vllm(plan: Plan, serving: Serving, binary: str, rank: int) -> list[str]:
         *("--tensor-parallel-size", str(plan.tp), "--pipeline-parallel-size", str(plan.pp)),
         *("--max-model-len", str(plan.max_model_len), "--max-num-seqs", str(plan.max_num_seqs)),
         *("--max-num-batched-tokens", str(plan.max_batched_tokens)),
-        *("--gpu-memory-utilization", f"{plan.utilization:.4f}"),
+        *(("--gpu-memory-utilization", f"{plan.utilization:.4f}") if plan.utilization else ()),
         *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
     ]
     chosen = (
