@@ -74,7 +74,7 @@ def model_load(rng: random.Random) -> Curve:
 
 def flat_sawtooth(rng: random.Random) -> Curve:
     height = rng.uniform(0.05, 0.35)
-    base, teeth = rng.uniform(0.2, FULLEST - height), _teeth(height, rng.uniform(10, 60))
+    base, teeth = rng.uniform(0.2, FULLEST - height), _teeth(height, rng.uniform(10, 90))
     return lambda t: base + teeth(t)
 
 
