@@ -70,7 +70,9 @@ def _document_problems(app: FastAPI) -> None:
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
             components = schema.setdefault("components", {}).setdefault("schemas", {})
-            components["ProblemDocument"] = ProblemDocument.model_json_schema()
+            document = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(document.pop("$defs", {}))
+            components["ProblemDocument"] = document
             for item in schema["paths"].values():
                 for operation in item.values():
                     operation.get("responses", {}).pop("422", None)

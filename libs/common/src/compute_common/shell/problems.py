@@ -13,6 +13,7 @@ from compute_common import wire_json
 from compute_common.problems import Problem, invalid
 
 MEDIA_TYPE = "application/problem+json"
+OPENAI_PATHS = "/v1/"
 _CAUSES = {
     400: "malformed-request",
     404: "not-found",
@@ -23,8 +24,17 @@ _CAUSES = {
 log = structlog.get_logger("http")
 
 
+class OpenAiError(BaseModel):
+    """What clients of OpenAI's API read of a refusal."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None = None
+
+
 class ProblemDocument(BaseModel):
-    """RFC 9457, with `error` and `error_id` for older clients."""
+    """RFC 9457, with `error` and `error_id` for older clients; under /v1 `error` is OpenAI's object."""
 
     model_config = ConfigDict(extra="allow")
     type: str = Field(examples=["urn:compute:error:unknown-node"])
@@ -33,7 +43,7 @@ class ProblemDocument(BaseModel):
     detail: str = Field(description="What is wrong and what to do")
     instance: str | None = None
     errors: list[dict[str, Any]] | None = None
-    error: str
+    error: str | OpenAiError
     error_id: str
 
 
@@ -46,8 +56,11 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def problem_response(problem: Problem, path: str) -> Response:
     """The HTTP answer of a `Problem`."""
-    body = wire_json.dump(problem.document(instance=path[:500]))
-    return Response(body, problem.status, media_type=MEDIA_TYPE, headers=problem.headers)
+    document = problem.document(instance=path[:500])
+    if path.startswith(OPENAI_PATHS):
+        error = OpenAiError(message=problem.detail, type=problem.title, code=problem.cause)
+        document["error"] = error.model_dump()
+    return Response(wire_json.dump(document), problem.status, media_type=MEDIA_TYPE, headers=problem.headers)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
