@@ -236,7 +236,7 @@ async def test_adopting_while_a_client_deploys_starts_one_engine(
 
     async def adopt_again_and_again(deployed: asyncio.Task[httpx.Response]) -> None:
         while not deployed.done():
-            await service.desk.adopt()
+            await service.adoption.adopt()
             await asyncio.sleep(0)
 
     async with ledger(nats_server, home), serving(service) as client:

@@ -8,7 +8,7 @@ from compute_common import subjects
 from compute_common.bus import Message
 from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
-from vllm_orchestrator.schemas import InstanceRef, LogTail, StatusAsk
+from vllm_orchestrator.schemas import InstanceRef, LogTail, StartOrder, StatusAsk
 
 if TYPE_CHECKING:
     from vllm_orchestrator.service import VllmOrchestrator
@@ -25,9 +25,8 @@ async def serve(service: "VllmOrchestrator") -> None:
         return answer
 
     async def start(body: Message) -> object:
-        if "model_name" in body:
-            here = DeployRequest.model_validate({**body, "node_id": node_id})
-            _code, answer = await desk.deploy(here)
+        if "deploy" in body:
+            _code, answer = await desk.deploy(StartOrder.model_validate(body).deploy, here=True)
             return answer
         return await desk.start(InstanceRef.model_validate(body).instance_name)
 

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from compute_common.ids import Identifier
 from compute_common.schemas.base import Name, Page, Wire
-from compute_common.schemas.vllm import ModelName
+from compute_common.schemas.vllm import DeployRequest, ModelName
 
 
 class ModelEntry(Wire):
@@ -44,6 +44,12 @@ class LogTail(Wire):
     instance_name: str
     node_id: str
     lines: list[str]
+
+
+class StartOrder(Wire):
+    """`compute.vllm.start.v1.<node_id>`: deploy here what another orchestrator planned for this host."""
+
+    deploy: DeployRequest
 
 
 class InstanceRef(Wire):

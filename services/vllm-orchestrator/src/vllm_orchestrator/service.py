@@ -19,14 +19,17 @@ from compute_common.tasks import end_tasks
 from vllm_orchestrator import bus_handlers, gateway, routes
 from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
+from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.attached import Attachments
 from vllm_orchestrator.instances.desk import Desk
 from vllm_orchestrator.instances.ledger import LedgerClient
 from vllm_orchestrator.instances.planner import Planner
-from vllm_orchestrator.instances.runner import Tools
+from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.sources import Hosts, local_engines
 from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.instances.yields import YieldFollower
 from vllm_orchestrator.models.resolve import ModelFolder
 from vllm_orchestrator.settings import Settings
@@ -48,16 +51,21 @@ class VllmOrchestrator(Service):
         self.files = EngineFiles(settings.compute_home)
         self.table = InstanceTable(self.bus, self.node_id)
         self.announcer = Announcer(self.bus, self.table, self.node_id)
-        ledger = LedgerClient(self.bus, self.node_id)
-        folder = ModelFolder(settings.model_root)
-        self.planner = Planner(settings, folder, Hosts(self.bus, ledger, self.node_id), self.node_id)
-        tools = Tools(settings, ledger, self.files, self.client, self.announcer.changed, self._ports_taken)
+        ledger = LedgerClient(self.bus)
+        self.planner = Planner(
+            settings, ModelFolder(settings.model_root), Hosts(self.bus, ledger, self.node_id), self.node_id
+        )
+        tools = self._tools(ledger)
         llama = LlamaServers(settings.llama_server_bin)
+        self.roster = Roster(tools)
+        self.adoption = Adoption(self.roster, self.table, tools, self.announcer, llama)
+        self.table.on_lost = self._lost
         self.desk = Desk(
             self.bus,
             self.node_id,
             planner=self.planner,
             table=self.table,
+            roster=self.roster,
             tools=tools,
             announcer=self.announcer,
             llama=llama,
@@ -69,6 +77,20 @@ class VllmOrchestrator(Service):
         self._adopting = asyncio.Lock()
         self._repeating: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
+
+    def _tools(self, ledger: LedgerClient) -> Tools:
+        return Tools(
+            node_id=self.node_id,
+            settings=self.settings,
+            bus=self.bus,
+            ledger=ledger,
+            files=self.files,
+            client=self.client,
+            changed=self.announcer.changed,
+            tell=self.announcer.tell,
+            ports_taken=self._ports_taken,
+            owner=f"{self.node_id} {self.settings.compute_home.absolute()}",
+        )
 
     def routers(self) -> Sequence[APIRouter]:
         return [routes.router(self), gateway.router(self)]
@@ -100,7 +122,7 @@ class VllmOrchestrator(Service):
 
     async def stop(self) -> None:
         await end_tasks([self._repeating, self._yielding])
-        await self.desk.leave()
+        await self.roster.leave()
         await self.client.aclose()
 
     async def _on_connect(self) -> None:
@@ -108,9 +130,17 @@ class VllmOrchestrator(Service):
             await self.table.flush()
             await self.table.refresh()
             if not self._adopted:
-                await self.desk.adopt()
+                await self.adoption.adopt()
                 self._adopted = True
+            else:
+                await self.adoption.take_up_new()
             await self.announcer.repeat()
+
+    async def _lost(self, mine: Record, theirs: Record) -> None:
+        """Another life of the instance began while this host was away: what runs here for it is an orphan."""
+        await self.roster.orphan(mine)
+        if theirs.node_id == self.node_id:
+            await self.adoption.take_up(theirs.instance_name, [])
 
     async def _repeat(self) -> None:
         while True:
@@ -121,6 +151,7 @@ class VllmOrchestrator(Service):
                 await self.attachments.look()
                 await self.table.flush()
                 await self.table.refresh()
+                await self.adoption.take_up_new()
                 await self.announcer.repeat()
             except Problem as problem:
                 log.debug("not repeated", cause=problem.cause)

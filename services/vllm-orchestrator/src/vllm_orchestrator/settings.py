@@ -49,6 +49,12 @@ class Settings(ServiceSettings):
     engine_stop_seconds: float = Field(
         10, gt=0, validation_alias=env("ENGINE_STOP_SECONDS"), description="SIGTERM, then SIGKILL after this"
     )
+    engine_drain_seconds: float = Field(
+        20,
+        ge=0,
+        validation_alias=env("ENGINE_DRAIN_SECONDS"),
+        description="How long an engine that is stopped may finish what is under way",
+    )
     engine_restarts: int = Field(
         3,
         ge=0,

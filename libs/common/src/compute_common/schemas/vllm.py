@@ -127,6 +127,10 @@ class Instance(DeployAnswer):
     last_error: str | None = None
     progress: StartProgress | None = None
     idle_seconds: float | None = None
+    idle_timeout_seconds: float | None = Field(None, description="Unloaded when nobody asked for so long")
+    wakeable: bool = Field(False, description="Stopped because idle: the next request starts it again")
+    stop_reason: str | None = None
+    replica_of: str | None = Field(None, description="The deployment whose further replica this is")
 
 
 class InstanceList(Page):

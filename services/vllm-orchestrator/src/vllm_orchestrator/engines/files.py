@@ -3,7 +3,7 @@
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from compute_common.ids import check_identifier, is_identifier
@@ -23,6 +23,7 @@ class EngineFile:
     port: int
     argv: list[str]
     epoch: int
+    shared_memory: dict[str, int] = field(default_factory=dict)  # name → inode under /dev/shm
 
     @property
     def process(self) -> EngineProcess:
@@ -44,7 +45,7 @@ class EngineFiles:
         self._engines.mkdir(parents=True, exist_ok=True)
         path = self._path(file.instance_name)
         draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(file.__dict__))
+        draft.write_text(json.dumps(asdict(file)))
         draft.replace(path)
 
     def read(self, name: str) -> EngineFile | None:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ import psutil
 
 START_TIME_TOLERANCE_SECONDS = 1.0
 POLL_SECONDS = 0.05
+ORPHAN_SECONDS = 2.0  # for workers whose leader has gone
+KILLED_SECONDS = 10.0
 OURS_ALONE = ("COMPUTE_", "NATS_", "SUPABASE_", "TENSORZERO_")  # no engine needs these, some are secrets
 
 
@@ -72,19 +74,27 @@ def resident_bytes(engine: EngineProcess) -> int:
 
 
 async def end(engine: EngineProcess, limit_seconds: float) -> None:
-    """SIGTERM to the group, SIGKILL after `limit_seconds`; returns when no member is left."""
+    """SIGTERM, SIGKILL to the whole group after `limit_seconds`; returns when no member is left.
+
+    The leader is told first and alone: it finishes what is under way with its workers, which a signal of
+    their own would end at once.
+    """
     if not await asyncio.to_thread(_group_left, engine):
         return
+    if alive(engine):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(engine.pid, signal.SIGTERM)
+        await _gone(limit_seconds, lambda: alive(engine))
     _signal_group(engine, signal.SIGTERM)
-    if await _gone(engine, limit_seconds):
+    if await _gone(min(limit_seconds, ORPHAN_SECONDS), lambda: _group_left(engine)):
         return
     _signal_group(engine, signal.SIGKILL)
-    await _gone(engine, limit_seconds)
+    await _gone(KILLED_SECONDS, lambda: _group_left(engine))
 
 
-async def _gone(engine: EngineProcess, limit_seconds: float) -> bool:
+async def _gone(limit_seconds: float, left: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + limit_seconds
-    while await asyncio.to_thread(_group_left, engine):
+    while await asyncio.to_thread(left):
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(POLL_SECONDS)
@@ -97,7 +107,12 @@ def _group_left(engine: EngineProcess) -> bool:
         return True
     if psutil.pid_exists(engine.pid) and not _zombie(engine.pid):
         return False  # the pid means another process now, so the group is gone
-    return any(_in_group(pid, engine.pid) for pid in psutil.pids())
+    return bool(group_members(engine.pid))
+
+
+def group_members(group: int) -> list[int]:
+    """The living pids of a process group."""
+    return [pid for pid in psutil.pids() if _in_group(pid, group)]
 
 
 def _in_group(pid: int, group: int) -> bool:

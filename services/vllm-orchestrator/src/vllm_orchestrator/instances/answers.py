@@ -55,9 +55,6 @@ def record_of(plan: Plan, request: DeployRequest, name: str, settings: Settings,
         kv_cache_tokens=plan.kv_cache_tokens,
         source=plan.profile.source,
     )
-    explanation = plan.explanation
-    if request.idle_timeout_seconds is not None:
-        explanation += " idle_timeout_seconds is kept but not acted on yet."
     return Record(
         instance_name=name,
         instance_id=name,
@@ -78,11 +75,12 @@ def record_of(plan: Plan, request: DeployRequest, name: str, settings: Settings,
         docker_compose=compose_document(plan, name, serving, image=_image(plan, settings)),
         command=engine_argv(plan, serving),
         endpoints=endpoints_of(settings.advertise_host, port),
-        explanation=explanation,
+        explanation=plan.explanation,
         request_id=request.request_id,
         served_names=names,
         node_id=plan.places[0].node_id,
         owner=request.owner,
+        idle_timeout_seconds=request.idle_timeout_seconds or None,
         created_at=at,
         desired="stopped",
         request=request_of(request),

@@ -1,34 +1,31 @@
 """Deploy, start, stop, remove: what clients ask of this host's instances."""
 
-import asyncio
-import shutil
-from weakref import WeakValueDictionary
-
 import structlog
 
 from compute_common import subjects
 from compute_common.bus import Bus
-from compute_common.enums import EngineKind, InstanceStatus
+from compute_common.enums import InstanceStatus
+from compute_common.ids import new_id
 from compute_common.problems import Problem, conflict, not_found, unavailable
 from compute_common.schemas.vllm import DeployAnswer, DeployRequest, Instance, StartProgress, StopAnswer
 from compute_common.times import utc_now
-from vllm_orchestrator.engines import process as engines
 from vllm_orchestrator.engines.binary import LlamaServers
-from vllm_orchestrator.engines.drain import drained
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import record_of, refusal
+from vllm_orchestrator.instances.equipment import equip
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record, default_name, request_of
-from vllm_orchestrator.instances.runner import Runner, Tools
+from vllm_orchestrator.instances.roster import ENDED, Roster
+from vllm_orchestrator.instances.runner import Runner
 from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.planning.result import NoFit, Plan
-from vllm_orchestrator.rendering.argv import known_words
 
 log = structlog.get_logger("desk")
 
 FORWARD_SECONDS = 30
-DRAIN_SECONDS = 8.0
-ENDED = (InstanceStatus.STOPPED, InstanceStatus.FAILED)
+NAME_TRIES = 8
+SET_ASIDE_SECONDS = 8.0  # the owner has the host back within 30 s
 
 
 class Desk:
@@ -41,6 +38,7 @@ class Desk:
         *,
         planner: Planner,
         table: InstanceTable,
+        roster: Roster,
         tools: Tools,
         announcer: Announcer,
         llama: LlamaServers,
@@ -49,31 +47,38 @@ class Desk:
         self._node_id = node_id
         self._planner = planner
         self._table = table
+        self._roster = roster
         self._tools = tools
         self._announcer = announcer
         self._llama = llama
-        self._runners: dict[str, Runner] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     # --- deploy
 
-    async def deploy(self, request: DeployRequest) -> tuple[int, DeployAnswer]:
-        """(202, the instance that now starts) or (200, the one that runs, or the plan of a dry run)."""
+    async def deploy(self, request: DeployRequest, *, here: bool = False) -> tuple[int, DeployAnswer]:
+        """(202, the instance that now starts) or (200, the one that runs, or the plan of a dry run).
+
+        `here`: another orchestrator has chosen this host.
+        """
         if request.node_id not in (None, self._node_id) and not request.dry_run:
             return 202, await self._forward(request.node_id, request)
-        name = request.instance_name or default_name(request.model_name, self._table.names())
-        async with self._lock(name):
-            existing = self._table.get(name)
-            if existing is not None and not request.dry_run:
-                answer = await self._again(existing, request)
-                if answer is not None:
-                    return answer
-            return await self._deploy(name, request, existing)
+        for _try in range(NAME_TRIES):
+            name = request.instance_name or default_name(request.model_name, self._table.names())
+            async with self._roster.lock(name):
+                existing = self._table.get(name)
+                if existing is not None and not request.dry_run:
+                    answer = await self._again(existing, request)
+                    if answer is not None:
+                        return answer
+                done = await self._deploy(name, request, existing, here=here)
+            if done is not None:
+                return done
+        raise unavailable("contended", "other deployments took the names that were tried; try again")
 
     async def _deploy(
-        self, name: str, request: DeployRequest, existing: Record | None
-    ) -> tuple[int, DeployAnswer]:
-        found = await self._planner.find(request)
+        self, name: str, request: DeployRequest, existing: Record | None, *, here: bool
+    ) -> tuple[int, DeployAnswer] | None:
+        """None when somebody else took the name this moment: look again."""
+        found = await self._planner.find(request, self._node_id if here else None)
         if isinstance(found, NoFit):
             raise refusal(found)
         record = record_of(found, request, name, self._tools.settings, utc_now())
@@ -82,29 +87,36 @@ class Desk:
         if request.auto_start:
             self._startable_here(found)
             if record.node_id != self._node_id:
-                return 202, await self._forward(record.node_id, request)
-            await self._equip(record)
+                return 202, await self._forward(
+                    record.node_id, request.model_copy(update={"instance_name": name})
+                )
+            await equip(record, self._llama)
+            _begin(record)
         if existing is not None:
             record.epoch = existing.epoch + 1
-            await self._table.remove(name)
-        if not await self._table.claim(record):
-            raise _taken(name)
+        taken = await (self._table.claim(record) if existing is None else self._table.replace(record))
+        if not taken:
+            return None
         if request.auto_start:
-            await self._launch(record)
+            await self._launch(record, existing)
         else:
             await self._announcer.tell(record)
         return 202, _answer(record, request)
 
     async def _again(self, existing: Record, request: DeployRequest) -> tuple[int, DeployAnswer] | None:
         """The answer for a name that is taken; None when its record is to be replaced."""
+        here = existing.node_id == self._node_id
+        ended = existing.status in (*ENDED, InstanceStatus.PLANNED)
         same = existing.request == request_of(request) and not existing.attached
         if not same:
-            if existing.status in ENDED and existing.node_id == self._node_id:
+            if here and existing.status in ENDED:
                 return None
-            raise _taken(existing.instance_name)
-        wants_start = request.auto_start and existing.node_id == self._node_id
-        if wants_start and existing.status in (*ENDED, InstanceStatus.PLANNED):
-            return None  # planned anew: the host may have changed since
+            raise _taken(existing, request)
+        if request.auto_start and ended:
+            if here:
+                return None  # planned anew: the host may have changed since
+            await self._start_there(existing)
+            return 202, _answer(existing, request)
         return 200, _answer(existing, request)
 
     def _startable_here(self, plan: Plan) -> None:
@@ -118,48 +130,28 @@ class Desk:
             placement=[{"node_id": place.node_id, "gpu_indices": place.gpu_indices} for place in plan.places],
         )
 
-    async def _equip(self, record: Record) -> None:
-        """Put the real binary of this host into the argv. Raises Problem 503 saying what is missing."""
-        if record.engine is EngineKind.LLAMA_CPP:
-            server = await self._llama.ready()
-            record.command = [str(server.path), *known_words(record.command[1:], server.flags)]
-            return
-        binary = shutil.which("vllm")
-        if binary is None:
-            raise Problem(
-                503,
-                "no-engine",
-                "vllm is not on PATH of this host: install it, or deploy with auto_start false and run the"
-                " generated compose file",
-            )
-        record.command = [binary, *record.command[1:]]
-
-    async def _launch(self, record: Record) -> None:
-        """Reserve, then supervise; a refused reservation leaves nothing behind."""
-        record.desired = "ready"
-        record.status = InstanceStatus.STARTING
-        record.progress = StartProgress(phase="reserving", percent=0)
-        record.last_error = None
-        record.ready_at = None
+    async def _launch(self, record: Record, before: Record | None) -> None:
+        """Reserve, then supervise; a refused reservation leaves what was there before."""
         runner = Runner(record, self._tools)
         try:
             await runner.reserve()
         except BaseException:
-            await self._table.remove(record.instance_name)
+            if before is None:
+                await self._table.remove(record.instance_name)
+            else:
+                before.epoch = record.epoch
+                await self._table.save(before)
             raise
         await self._announcer.changed(record)
-        self._supervise(runner)
-
-    def _supervise(self, runner: Runner) -> None:
-        self._runners[runner.record.instance_name] = runner
-        runner.start()
+        self._roster.supervise(runner)
 
     async def _forward(self, node_id: str | None, request: DeployRequest) -> DeployAnswer:
         """Let the host's own orchestrator do it."""
-        subject = subjects.vllm_subject("start", node_id or "")
-        body = request.model_dump(mode="json", exclude_none=True) | {"node_id": node_id}
+        body = {"deploy": request.model_dump(mode="json", exclude_none=True)}
         try:
-            answer = await self._bus.request(subject, body, FORWARD_SECONDS)
+            answer = await self._bus.request(
+                subjects.vllm_subject("start", node_id or ""), body, FORWARD_SECONDS
+            )
         except Problem as problem:
             if problem.cause != "no-responder":
                 raise
@@ -173,15 +165,11 @@ class Desk:
         """Start a planned, stopped or failed instance; one that runs is left as it is."""
         record = self.require(name)
         if record.node_id != self._node_id:
-            subject = subjects.vllm_subject("start", record.node_id or "")
-            return Instance.model_validate(
-                await self._bus.request(subject, {"instance_name": name}, FORWARD_SECONDS)
-            )
+            return await self._start_there(record)
         if record.attached:
             raise conflict("attached", "an attached server is not started or stopped from here")
         if record.status in (*ENDED, InstanceStatus.PLANNED):
-            request = DeployRequest.model_validate({**record.request, "instance_name": name})
-            await self.deploy(request)
+            await self.deploy(DeployRequest.model_validate({**record.request, "instance_name": name}))
         return self.require(name).public()
 
     async def stop(self, name: str, *, remove: bool) -> StopAnswer:
@@ -189,12 +177,14 @@ class Desk:
         record = self.require(name)
         if record.node_id != self._node_id:
             return await self._stop_there(record, remove)
-        async with self._lock(name):
+        async with self._roster.lock(name):
             record = self.require(name)
             self._require_nats()
             if not record.attached:
-                record.set_aside = False
-                await self._end(record)
+                record.desired = "removed" if remove else "stopped"
+                record.wakeable = record.set_aside = False
+                record.stop_reason = "asked to stop"
+                await self._roster.end(record, self._tools.settings.engine_drain_seconds)
             if remove or record.attached:
                 await self._table.remove(name)
                 await self._announcer.tell(record, "removed")
@@ -202,48 +192,31 @@ class Desk:
 
     async def set_aside(self, name: str, reason: str) -> None:
         """Drain and stop an instance of this host for its owner's sake; `bring_back` undoes it."""
-        async with self._lock(name):
+        async with self._roster.lock(name):
             record = self._table.get(name)
             if record is None or record.status in ENDED:
                 return
             log.info("instance set aside", instance=name, reason=reason)
-            record.set_aside, record.last_error = True, reason
-            await self._end(record, drain=record.status is InstanceStatus.READY)
+            record.set_aside, record.last_error, record.desired = True, reason, "stopped"
+            await self._roster.end(record, SET_ASIDE_SECONDS)
 
     async def bring_back(self, name: str) -> None:
         """Start an instance that was set aside, planned anew; a refusal leaves it set aside."""
         record = self._table.get(name)
-        if record is None or not record.set_aside:
-            return
-        request = DeployRequest.model_validate({**record.request, "instance_name": name})
-        try:
-            await self.deploy(request)
-        except Problem:
-            if self._table.get(name) is None:  # a deployment that is refused late leaves no record
-                await self._table.claim(record)
-            raise
+        if record is not None and record.set_aside:
+            await self.start(name)
 
-    async def _end(self, record: Record, *, drain: bool = False) -> None:
-        record.desired = "stopped"
-        if record.status not in (*ENDED, InstanceStatus.PLANNED):
-            record.status = InstanceStatus.STOPPING
-            await self._announcer.changed(record)  # off the routes before the engine ends
-        if drain:
-            await drained(self._tools.client, record.endpoints.metrics or "", DRAIN_SECONDS)
-        runner = self._runners.pop(record.instance_name, None) or Runner(record, self._tools, record.process)
-        await runner.stop()
-        record.status = InstanceStatus.STOPPED
-        record.progress = None
-        await self._announcer.changed(record)
+    async def _start_there(self, record: Record) -> Instance:
+        subject = subjects.vllm_subject("start", record.node_id or "")
+        answer = await self._bus.request(subject, {"instance_name": record.instance_name}, FORWARD_SECONDS)
+        return Instance.model_validate(answer)
 
     async def _stop_there(self, record: Record, remove: bool) -> StopAnswer:
-        name = record.instance_name
         subject = subjects.vllm_subject("stop", record.node_id or "")
-        answer = await self._bus.request(subject, {"instance_name": name, "remove": remove}, FORWARD_SECONDS)
-        return StopAnswer.model_validate(answer)
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+        settings = self._tools.settings
+        patience = FORWARD_SECONDS + settings.engine_drain_seconds + settings.engine_stop_seconds
+        body = {"instance_name": record.instance_name, "remove": remove}
+        return StopAnswer.model_validate(await self._bus.request(subject, body, patience))
 
     def _require_nats(self) -> None:
         if not self._bus.connected:
@@ -256,58 +229,13 @@ class Desk:
             raise not_found("unknown-instance", f"there is no instance '{name}'; see /api/v1/vllm/instances")
         return record
 
-    # --- life of the service
 
-    async def adopt(self) -> None:
-        """After a start: take over engines that run, start those that should, end those nobody knows."""
-        for record in self._table.own():
-            async with self._lock(record.instance_name):  # a client may be deploying it already
-                await self._adopt(record.instance_name)
-        known = {record.instance_name for record in self._table.own()}
-        for orphan in self._tools.files.all():
-            if orphan.instance_name not in known:
-                log.warning("an engine without a record is ended", instance=orphan.instance_name)
-                await engines.end(orphan.process, self._tools.settings.engine_stop_seconds)
-                self._tools.files.remove(orphan.instance_name)
-
-    async def _adopt(self, name: str) -> None:
-        record = self._table.get(name)
-        if record is None or record.attached or name in self._runners:
-            return
-        file = self._tools.files.read(name)
-        process = file.process if file else record.process
-        running = process if process is not None and engines.alive(process) else None
-        if record.desired == "ready":
-            await self._resume(record, running)
-        elif running is not None or record.status is InstanceStatus.STOPPING:
-            await self._end(record)
-
-    async def _resume(self, record: Record, running: engines.EngineProcess | None) -> None:
-        if running is not None:
-            log.info("engine adopted", instance=record.instance_name, pid=running.pid)
-            record.pid, record.start_time = running.pid, running.start_time
-            self._supervise(Runner(record, self._tools, running))
-            return
-        log.info("engine started again", instance=record.instance_name)
-        leftover = Runner(record, self._tools, record.process)
-        await leftover.stop()
-        record.epoch += 1
-        record.status = InstanceStatus.STARTING
-        record.ready_at = None
-        if record.engine is EngineKind.LLAMA_CPP and shutil.which(record.command[0]) is None:
-            try:
-                record.command = [str((await self._llama.ready()).path), *record.command[1:]]
-            except Problem as problem:  # one instance without its binary must not keep the others down
-                record.status, record.last_error = InstanceStatus.FAILED, problem.detail
-                record.desired = "stopped"
-                await self._announcer.changed(record)
-                return
-        self._supervise(Runner(record, self._tools))
-
-    async def leave(self) -> None:
-        """Stop supervising; every engine goes on."""
-        for runner in self._runners.values():
-            await runner.leave()
+def _begin(record: Record) -> None:
+    """From here on a restart of this orchestrator goes on with it."""
+    record.desired = "ready"
+    record.status = InstanceStatus.STARTING
+    record.progress = StartProgress(phase="reserving", percent=0)
+    record.reservation_key = new_id("engine")
 
 
 def _answer(record: Record, request: DeployRequest) -> DeployAnswer:
@@ -315,8 +243,14 @@ def _answer(record: Record, request: DeployRequest) -> DeployAnswer:
     return answer.model_copy(update={"request_id": request.request_id})
 
 
-def _taken(name: str) -> Problem:
+def _taken(existing: Record, request: DeployRequest) -> Problem:
+    name = existing.instance_name
+    wanted = request_of(request)
+    differs = sorted(
+        key for key in {*wanted, *existing.request} if wanted.get(key) != existing.request.get(key)
+    )
     return conflict(
         "instance-exists",
-        f"the instance '{name}' exists with another request: choose another name, or DELETE it first",
+        f"the instance '{name}' exists with another request (it differs in {', '.join(differs) or 'kind'}):"
+        " choose another instance_name, or DELETE it first",
     )

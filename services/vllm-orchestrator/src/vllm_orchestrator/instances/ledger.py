@@ -1,4 +1,4 @@
-"""The reservation ledger of a host, over NATS (bodies of compute_common.schemas.gpu)."""
+"""The reservation ledgers of the hosts, over NATS (bodies of compute_common.schemas.gpu)."""
 
 import asyncio
 import time
@@ -18,38 +18,40 @@ LEASE_SECONDS = 120  # from reservation to the bind that follows the engine's st
 
 
 class LedgerClient:
-    """Reserve, bind, release on this host's GPU orchestrator."""
+    """Reserve, bind, renew, release at the GPU orchestrator of any host."""
 
-    def __init__(self, bus: Bus, node_id: str) -> None:
+    def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._node_id = node_id
 
-    async def reserve(self, request: ReserveRequest, patience_seconds: float = 0) -> str:
+    async def reserve(self, node_id: str, request: ReserveRequest, patience_seconds: float = 0) -> str:
         """The reservation's id. Raises the ledger's own refusal, or 503/504 when it stays away."""
         deadline = time.monotonic() + patience_seconds
         while True:
             try:
-                answer = await self._ask("reserve", request.model_dump(mode="json"))
+                answer = await self._ask("reserve", node_id, request.model_dump(mode="json"))
                 return Reservation.model_validate(answer).reservation_id
             except Problem as problem:
                 if problem.status not in (503, 504) or time.monotonic() >= deadline:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def bind(self, reservation_id: str, pid: int, start_time: float) -> None:
+    async def bind(self, node_id: str, reservation_id: str, pid: int, start_time: float) -> None:
         """Bind to a process and its session; Problem when the reservation is gone."""
-        await self._ask("bind", {"reservation_id": reservation_id, "pid": pid, "start_time": start_time})
+        body = {"reservation_id": reservation_id, "pid": pid, "start_time": start_time}
+        await self._ask("bind", node_id, body)
 
-    async def renew(self, reservation_id: str) -> None:
+    async def renew(self, node_id: str, reservation_id: str) -> None:
         """Another LEASE_SECONDS for a reservation that is not bound."""
-        await self._ask("renew", {"reservation_id": reservation_id, "timeout_seconds": LEASE_SECONDS})
+        body = {"reservation_id": reservation_id, "timeout_seconds": LEASE_SECONDS}
+        await self._ask("renew", node_id, body)
 
-    async def release(self, reservation_id: str) -> None:
+    async def release(self, node_id: str, reservation_id: str) -> None:
         """Release; a ledger that is away frees it by itself once nothing of it lives."""
         try:
-            await self._ask("release", {"reservation_id": reservation_id})
+            await self._ask("release", node_id, {"reservation_id": reservation_id})
         except Problem as problem:
-            log.warning("not released", reservation_id=reservation_id, cause=problem.cause)
+            if problem.status != 404:  # expired, or released before
+                log.warning("not released", reservation_id=reservation_id, cause=problem.cause)
 
     async def states(self, node_id: str, timeout_seconds: float) -> GpuStates | None:
         """What a host's ledger sees now; None when it does not answer."""
@@ -59,5 +61,5 @@ class LedgerClient:
         except (Problem, ValueError):
             return None
 
-    async def _ask(self, verb: str, body: dict[str, object]) -> dict[str, object]:
-        return await self._bus.request(subjects.gpu_subject(verb, self._node_id), body, RESERVE_SECONDS)
+    async def _ask(self, verb: str, node_id: str, body: dict[str, object]) -> dict[str, object]:
+        return await self._bus.request(subjects.gpu_subject(verb, node_id), body, RESERVE_SECONDS)

@@ -30,12 +30,18 @@ class Planner:
         self._hosts = hosts
         self._node_id = node_id
 
-    async def find(self, request: DeployRequest) -> Plan | NoFit:
-        """The plan for a deployment on the hosts of now. Raises Problem for a model that cannot be known."""
+    async def find(self, request: DeployRequest, only: str | None = None) -> Plan | NoFit:
+        """The plan for a deployment on the hosts of now, or on the host `only`.
+
+        Raises Problem for a model that cannot be known.
+        """
         if request.replicas is not None and request.replicas > 1:
             raise invalid("one deployment is one instance: deploy again under another instance_name")
         model = self._folder.resolve(request.model_name, request.model_path)
-        return plan(model, self._usable(model, await self._hosts.now()), wish_of(request))
+        wish = wish_of(request)
+        if only is not None:
+            wish = replace(wish, node_id=only)
+        return plan(model, self._usable(model, await self._hosts.now()), wish)
 
     async def what_if(self, request: PlanRequest) -> PlanAnswer:
         """The same question, also about hosts and models that are not here."""

@@ -18,10 +18,11 @@ _NOT_PART_OF_WHAT_RUNS = {"request_id", "dry_run", "auto_start", "instance_name"
 class Record(Instance):
     """The `Instance` of the wire and what the orchestrator needs to run it again."""
 
-    desired: Literal["ready", "stopped"] = "ready"
+    desired: Literal["ready", "stopped", "removed"] = "ready"
     set_aside: bool = Field(False, description="Stopped for the host's owner; it comes back by itself")
     request: JsonObject = {}
-    reservation_id: str | None = None
+    reservation_key: str | None = Field(None, description="Asked with; kept before the ledgers are asked")
+    reservations: dict[str, str] = Field({}, description="Node id → reservation id")
     pid: int | None = None
     start_time: float | None = None
     port: int | None = None

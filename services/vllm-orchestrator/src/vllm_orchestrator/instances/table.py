@@ -1,11 +1,11 @@
 """Every instance of the cluster, in memory and in the KV bucket COMPUTE_INSTANCES."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
-from nats.js.errors import KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
@@ -18,16 +18,31 @@ from vllm_orchestrator.instances.record import Record
 
 log = structlog.get_logger("instances")
 
+WRONG_LAST_SEQUENCE = 10071  # the server's own code
+
+
+Lost = Callable[[Record, Record], Awaitable[None]]
+
+
+async def _nothing(_mine: Record, _theirs: Record) -> None:
+    return
+
 
 class InstanceTable:
-    """Of this node's records memory is the truth and the bucket its copy; of others' the other way round."""
+    """Of this node's records memory is the truth and the bucket its copy; of others' the other way round.
+
+    Every write is a compare-and-set. One that finds the record moved to another host, or planned anew, has
+    lost it: `on_lost(mine, theirs)` is called, and what ran here for it is an orphan.
+    """
 
     def __init__(self, bus: Bus, node_id: str) -> None:
         self._bus = bus
         self._node_id = node_id
         self._records: dict[str, Record] = {}
+        self._revisions: dict[str, int] = {}
         self._unsaved: set[str] = set()
         self._lock = asyncio.Lock()
+        self.on_lost: Lost = _nothing
 
     def all(self) -> list[Record]:
         return sorted(self._records.values(), key=lambda record: record.instance_name)
@@ -42,13 +57,38 @@ class InstanceTable:
         return set(self._records)
 
     async def claim(self, record: Record) -> bool:
-        """Take the name for the whole cluster; False when somebody has it. Problem 503 while NATS is away."""
+        """Take the name for the whole cluster; False when somebody has it, whose record is then known here.
+
+        Problem 503 while NATS is away.
+        """
         bucket = await self._bucket()
-        try:
-            await bucket.create(subjects.token(record.instance_name), wire_json.dump(record))
-        except KeyWrongLastSequenceError:
-            return False
-        self._records[record.instance_name] = record
+        name = record.instance_name
+        async with self._lock:
+            try:
+                revision = await bucket.create(subjects.token(name), wire_json.dump(record))
+            except KeyWrongLastSequenceError:
+                await self._fetch(bucket, name)
+                return False
+            self._records[name], self._revisions[name] = record, revision
+            self._unsaved.discard(name)
+        return True
+
+    async def replace(self, record: Record) -> bool:
+        """Put `record` where one stood that was read here; False when that was changed meanwhile.
+
+        Problem 503 while NATS is away.
+        """
+        bucket = await self._bucket()
+        name = record.instance_name
+        async with self._lock:
+            last = self._revisions.get(name, 0)
+            try:
+                revision = await bucket.update(subjects.token(name), wire_json.dump(record), last)
+            except KeyWrongLastSequenceError:
+                await self._fetch(bucket, name)
+                return False
+            self._records[name], self._revisions[name] = record, revision
+            self._unsaved.discard(name)
         return True
 
     async def save(self, record: Record) -> None:
@@ -58,35 +98,91 @@ class InstanceTable:
         self._unsaved.add(name)
         await self.flush()
 
-    async def flush(self) -> None:
-        """Write what is not written yet, as far as NATS allows."""
-        async with self._lock:
-            for name in list(self._unsaved):
-                record = self._records.get(name)
-                try:
-                    bucket = await self._bucket()
-                    key = subjects.token(name)
-                    await (bucket.put(key, wire_json.dump(record)) if record else bucket.delete(key))
-                except Problem:
-                    return
-                self._unsaved.discard(name)
-
     async def remove(self, name: str) -> None:
         """Forget a record; in the bucket too, later while NATS is away."""
         self._records.pop(name, None)
         self._unsaved.add(name)
         await self.flush()
 
+    async def flush(self) -> None:
+        """Write what is not written yet, as far as NATS allows."""
+        lost: list[tuple[Record, Record]] = []
+        async with self._lock:
+            for name in list(self._unsaved):
+                try:
+                    theirs = await self._write(await self._bucket(), name)
+                except Problem:
+                    break
+                self._unsaved.discard(name)
+                mine = self._records.get(name)
+                if theirs is not None:
+                    self._records[name] = theirs
+                if theirs is not None and mine is not None:
+                    lost.append((mine, theirs))
+        for mine, theirs in lost:
+            await self.on_lost(mine, theirs)
+
+    async def fetch(self, name: str) -> Record | None:
+        """One record as the bucket has it now. Problem 503 while NATS is away."""
+        bucket = await self._bucket()
+        async with self._lock:
+            return await self._fetch(bucket, name)
+
     async def refresh(self) -> None:
         """Read the bucket: others' records as they are there, own ones that memory does not know yet."""
-        stored = await self._stored()
-        for name, record in stored.items():
-            known = self._records.get(name)
-            if name not in self._unsaved and (known is None or known.node_id != self._node_id):
+        lost: list[tuple[Record, Record]] = []
+        async with self._lock:
+            stored = await self._stored()
+            for name, (record, revision) in stored.items():
+                known = self._records.get(name)
+                if name in self._unsaved:
+                    continue
+                if known is None or known.node_id != self._node_id:
+                    self._records[name], self._revisions[name] = record, revision
+                elif self._moved(known, record):
+                    self._records[name], self._revisions[name] = record, revision
+                    lost.append((known, record))
+            for name, record in list(self._records.items()):
+                if name not in stored and record.node_id != self._node_id:
+                    del self._records[name]
+        for mine, theirs in lost:
+            await self.on_lost(mine, theirs)
+
+    async def _write(self, bucket: "_Bucket", name: str) -> Record | None:
+        """Write one name; the record that stands there when it is not ours any more."""
+        key, record = subjects.token(name), self._records.get(name)
+        while True:
+            last = self._revisions.get(name, 0)
+            try:
+                if record is not None:
+                    self._revisions[name] = await bucket.update(key, wire_json.dump(record), last)
+                elif last:
+                    await bucket.delete(key, last)
+                    del self._revisions[name]
+                return None
+            except KeyWrongLastSequenceError:
+                theirs, revision = await bucket.look_up(name)
+            self._revisions[name] = revision
+            if theirs is not None and self._moved(record, theirs):
+                return theirs
+            if theirs is None and record is None:
+                return None
+
+    def _moved(self, mine: Record | None, theirs: Record) -> bool:
+        """Whether `theirs` is another life of the instance than the one that runs here."""
+        return theirs.node_id != self._node_id or (mine is not None and theirs.epoch > mine.epoch)
+
+    async def _fetch(self, bucket: "_Bucket", name: str) -> Record | None:
+        """Read one record and take it over where it is not this node's: there memory is the truth."""
+        record, revision = await bucket.look_up(name)
+        known = self._records.get(name)
+        if known is None or known.node_id != self._node_id:
+            self._revisions[name] = revision
+            if record is None:
+                self._records.pop(name, None)
+            else:
                 self._records[name] = record
-        for name, record in list(self._records.items()):
-            if name not in stored and record.node_id != self._node_id:
-                del self._records[name]
+        return record
 
     def observe(self, event: InstanceEvent) -> None:
         """Follow another node's instance between two looks into the bucket."""
@@ -97,13 +193,16 @@ class InstanceTable:
             self._records.pop(name, None)
             return
         known = self._records.get(name)
-        if known is None or known.node_id == event.node_id:
+        taken_over = known is not None and event.instance.epoch > known.epoch
+        if known is not None and known.node_id == self._node_id:
+            return  # the next look into the bucket tells whose it is
+        if known is None or known.node_id == event.node_id or taken_over:
             base = known.model_dump() if known else {}
             self._records[name] = Record.model_validate({**base, **event.instance.model_dump()})
 
-    async def _stored(self) -> dict[str, Record]:
+    async def _stored(self) -> dict[str, tuple[Record, int]]:
         bucket = await self._bucket()
-        found: dict[str, Record] = {}
+        found: dict[str, tuple[Record, int]] = {}
         try:
             with _storage():
                 keys = await bucket.keys()
@@ -113,18 +212,24 @@ class InstanceTable:
             try:
                 with _storage():
                     entry = await bucket.get(key)
-                record = Record.model_validate(wire_json.parse(entry.value or b""))
-            except (KeyNotFoundError, KeyDeletedError):
+            except KeyNotFoundError:
                 continue
-            except (ValidationError, ValueError):
-                log.warning("an instance record is not readable", key=key[:128])
-                continue
-            found[record.instance_name] = record
+            record = _record_of(entry.value, key)
+            if record is not None:
+                found[record.instance_name] = (record, entry.revision or 0)
         return found
 
     async def _bucket(self) -> "_Bucket":
         with _storage():
             return _Bucket(await ensure_bucket(self._bus.jetstream(), INSTANCES_BUCKET))
+
+
+def _record_of(value: bytes | None, key: str) -> Record | None:
+    try:
+        return Record.model_validate(wire_json.parse(value or b""))
+    except (ValidationError, ValueError):
+        log.warning("an instance record is not readable", key=key[:128])
+        return None
 
 
 class _Bucket:
@@ -135,17 +240,32 @@ class _Bucket:
         self.keys = bucket.keys
         self.get = bucket.get
 
-    async def create(self, key: str, value: bytes) -> None:
+    async def create(self, key: str, value: bytes) -> int:
         with _storage():
-            await self._bucket.create(key, value)
+            return await self._bucket.create(key, value)
 
-    async def put(self, key: str, value: bytes) -> None:
+    async def update(self, key: str, value: bytes, last: int) -> int:
+        """`last` 0: the key must never have been written."""
         with _storage():
-            await self._bucket.put(key, value)
+            return await self._bucket.update(key, value, last=last)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, last: int) -> None:
         with _storage():
-            await self._bucket.delete(key)
+            try:
+                await self._bucket.delete(key, last=last)
+            except APIError as error:
+                if error.err_code == WRONG_LAST_SEQUENCE:
+                    raise KeyWrongLastSequenceError(description=error.description) from error
+                raise
+
+    async def look_up(self, name: str) -> tuple[Record | None, int]:
+        """What stands there, and the revision to write after."""
+        try:
+            with _storage():
+                entry = await self._bucket.get(subjects.token(name))
+        except KeyNotFoundError as error:
+            return None, (error.entry.revision or 0) if error.entry else 0
+        return _record_of(entry.value, name), entry.revision or 0
 
 
 @contextmanager
@@ -153,7 +273,7 @@ def _storage() -> Iterator[None]:
     """Any failure of the storage as Problem 503; what says something about a key goes on to the caller."""
     try:
         yield
-    except (Problem, NoKeysError, KeyNotFoundError, KeyDeletedError, KeyWrongLastSequenceError):
+    except (Problem, NoKeysError, KeyNotFoundError, KeyWrongLastSequenceError):
         raise
     except Exception as error:
         log.warning("instance storage", reason=type(error).__name__)

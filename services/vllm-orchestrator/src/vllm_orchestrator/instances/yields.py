@@ -12,8 +12,9 @@ from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
 from compute_common.schemas.gpu import ReservationEvent, Yields, YieldState
 from compute_common.times import rfc3339
-from vllm_orchestrator.instances.desk import ENDED, Desk
+from vllm_orchestrator.instances.desk import Desk
 from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.roster import ENDED
 from vllm_orchestrator.instances.table import InstanceTable
 
 log = structlog.get_logger("yields")
