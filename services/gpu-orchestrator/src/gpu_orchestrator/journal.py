@@ -15,7 +15,7 @@ from gpu_orchestrator.orders import Orders, Source, Yield
 
 KEEP_ISSUED = 100_000  # newest ids that are known even after their end, so that releasing one again is 204
 PRUNE_EVERY = 1_000
-BUSY_SECONDS = 3.0
+BUSY_SECONDS = 0.2  # it is tried again every second
 _ENTRY = TypeAdapter(Entry)
 _YIELDS = TypeAdapter(tuple[Yield, ...])
 _SCHEMA = """
