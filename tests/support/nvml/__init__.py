@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
-SOURCES = ("nvml.c", "scenario.c")
+SOURCES = ("nvml.c", "health.c", "scenario.c")
 SONAME = "libnvidia-ml.so.1"
 
 NOT_SUPPORTED = 3
@@ -37,10 +37,12 @@ class Slice:
     memory_mib: int | None
     used_mib: int = 0
     values: dict[str, int | str] = field(default_factory=dict)
+    processes: dict[int, int | None] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         yield "slice"
         yield from _lines(self.name, self.uuid, self.memory_mib, self.used_mib, self.values)
+        yield from _processes(self.processes)
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,11 @@ class Gpu:
     """One GPU.
 
     `values`: capability, pci, utilization, memory_clock_mhz, memory_bus_bits, temperature_c, power_mw,
-    power_limit_mw, pcie_generation, pcie_width, ecc, mig. `memory_mib` None: both memory calls are
-    NotSupported. `links`: "switch", "down" or the index of the GPU at the other end. `processes`: pid → bytes
-    (None: not told).
+    power_limit_mw, pcie_generation, pcie_width, ecc, mig, no_processes; of a failing one ecc_uncorrected,
+    remapped_rows (corrected, uncorrected, pending, failed), retired_pages_pending, recovery_action.
+    `memory_mib` None: both memory calls are NotSupported. `links`: "switch", "down" or the index of the GPU at
+    the other end. `processes`: pid → bytes (None: not told). `xids`: critical events; those added while a
+    program listens are told to it.
     """
 
     name: str
@@ -63,15 +67,14 @@ class Gpu:
     slices: tuple[Slice, ...] = ()
     errors: dict[str, int] = field(default_factory=dict)
     lost: bool = False
+    xids: tuple[int, ...] = ()
 
     def lines(self) -> Iterator[str]:
         yield "gpu"
         yield from _lines(self.name, self.uuid, self.memory_mib, self.used_mib, self.values)
         yield from (f"link {link}" for link in self.links)
-        yield from (
-            f"process {pid} {size}" if size is not None else f"process {pid}"
-            for pid, size in self.processes.items()
-        )
+        yield from _processes(self.processes)
+        yield from (f"xid {number}" for number in self.xids)
         yield from (f"error {name} {code}" for name, code in self.errors.items())
         yield from ["lost"] * self.lost
         for part in self.slices:
@@ -158,3 +161,8 @@ def _lines(
     if memory_mib is not None:
         yield f"memory {memory_mib * MIB} {used_mib * MIB}"
     yield from (f"{key} {value}" for key, value in values.items())
+
+
+def _processes(processes: dict[int, int | None]) -> Iterator[str]:
+    for pid, size in processes.items():
+        yield f"process {pid}" if size is None else f"process {pid} {size}"

@@ -1,31 +1,18 @@
 /* libnvidia-ml.so.1 for tests: the calls of NVML that our programs make, answered from a scenario file.
  *
- * A value the file does not give is NVML_ERROR_NOT_SUPPORTED. A handle is a number: 1 + GPU, and for a MIG slice
- * 0x10000 × (1 + slice) on top. With -DOLD_DRIVER the library lacks what a driver of the 450 series lacks.
+ * A value the file does not give is NVML_ERROR_NOT_SUPPORTED. With -DOLD_DRIVER the library lacks what a driver
+ * of the 450 series lacks.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "scenario.h"
+#include "calls.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum {
-    SUCCESS = 0,
-    UNINITIALIZED = 1,
-    INVALID_ARGUMENT = 2,
-    NOT_SUPPORTED = 3,
-    NOT_FOUND = 6,
-    INSUFFICIENT_SIZE = 7,
-    DRIVER_NOT_LOADED = 9,
-};
 enum { LINK_TO_GPU = 0, LINK_TO_SWITCH = 2, MOST_LINKS = 36, MOST_SLICES = 7 };
 enum { P2P_OK = 0, P2P_NOT_SUPPORTED = 5, P2P_NVLINK = 2, CLOCK_MEM = 2 };
-
-typedef uintptr_t device;
-typedef unsigned long long u64;
 
 struct memory { u64 total, free, used; };
 struct memory_v2 { unsigned version; u64 total, reserved, free, used; };
@@ -44,8 +31,7 @@ static void pause_for(const struct unit *host)
         nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
-/* The host, if NVML was started and this call is not one that fails. */
-static int host_of(const char *function, const struct scenario **scenario)
+int host_of(const char *function, const struct scenario **scenario)
 {
     *scenario = scenario_now();
     if (*scenario == NULL)
@@ -56,7 +42,7 @@ static int host_of(const char *function, const struct scenario **scenario)
     return error_for(*scenario, &(*scenario)->units[0], function);
 }
 
-static int unit_of(const char *function, device handle, const struct unit **unit)
+int unit_of(const char *function, device handle, const struct unit **unit)
 {
     const struct scenario *scenario;
     int code = host_of(function, &scenario);
@@ -69,7 +55,7 @@ static int unit_of(const char *function, device handle, const struct unit **unit
     return *unit == NULL ? INVALID_ARGUMENT : error_for(scenario, *unit, function);
 }
 
-static int number_of(const char *function, device handle, const char *key, unsigned *out)
+int number_of(const char *function, device handle, const char *key, unsigned *out)
 {
     const struct unit *unit;
     int code = unit_of(function, handle, &unit);
@@ -398,6 +384,11 @@ int nvmlDeviceGetComputeRunningProcesses_v3(device d, unsigned *count, struct pr
 int nvmlDeviceGetGraphicsRunningProcesses_v3(device d, unsigned *count, struct process *out)
 {
     return processes_of("nvmlDeviceGetGraphicsRunningProcesses", d, "graphics", count, out);
+}
+
+int nvmlDeviceGetMPSComputeRunningProcesses_v3(device d, unsigned *count, struct process *out)
+{
+    return processes_of("nvmlDeviceGetMPSComputeRunningProcesses", d, "mps", count, out);
 }
 
 int nvmlDeviceGetMigMode(device d, unsigned *now, unsigned *pending)

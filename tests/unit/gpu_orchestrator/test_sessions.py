@@ -35,6 +35,18 @@ def test_without_its_own_session_only_the_tree_counts() -> None:
 
 def test_a_container_is_known_by_its_id() -> None:
     processes = {
-        pid: Process(pid, 1, pid, 1, container) for pid, container in ((7, "c1"), (8, "c2"), (9, None))
+        pid: Process(pid, 1, pid, 1, frozenset(containers))
+        for pid, containers in ((7, {"c1"}), (8, {"c2"}), (9, set[str]()), (10, {"outer", "c1"}))
     }
-    assert members(Holder("boot", container_id="c1"), processes, "boot") == {7}
+    assert members(Holder("boot", container_id="c1"), processes, "boot") == {7, 10}
+
+
+def test_a_member_that_left_the_session_still_counts() -> None:
+    """A daemon: it led its own session before its parent died."""
+    left = table((12, 1, 12, 102), (13, 12, 12, 103))
+    assert members(ENGINE, left, "boot") == frozenset()
+    assert members(ENGINE, left, "boot", seen={10: 100, 12: 102}) == {12, 13}
+
+
+def test_a_member_seen_before_whose_pid_is_used_again_does_not() -> None:
+    assert members(ENGINE, table((12, 1, 12, 999)), "boot", seen={10: 100, 12: 102}) == frozenset()

@@ -12,18 +12,22 @@ _NO_LIMIT = 1 << 60  # cgroup v1 writes "no limit" as a number near 2^63
 
 def read_ram(root: Path = Path("/")) -> RamReading:
     """Total and available MiB; `root` is where proc and sys are looked for (tests pass a recorded tree)."""
-    host = psutil.virtual_memory()
-    swap = psutil.swap_memory()
-    total, available = int(host.total), int(host.available)
+    info = _meminfo(root / "proc/meminfo")
+    gpu_total, gpu_free = _memory_of_gpus(root / "sys/devices/system/node")
+    machine_total = max(0, info["MemTotal"] - gpu_total)
+    machine_available = min(machine_total, max(0, info["MemAvailable"] - gpu_free))
+    total, available = machine_total, machine_available
     for limit, used in cgroup_limits(root):
         total = min(total, limit)
         available = min(available, max(0, limit - used))
     return RamReading(
         total_mb=total // _MIB,
-        available_mb=available // _MIB,
-        swap_total_mb=int(swap.total) // _MIB,
-        swap_free_mb=int(swap.free) // _MIB,
+        available_mb=min(available, total) // _MIB,
+        swap_total_mb=info.get("SwapTotal", 0) // _MIB,
+        swap_free_mb=info.get("SwapFree", 0) // _MIB,
         pressure=_pressure(root / "proc/pressure/memory"),
+        machine_total_mb=machine_total // _MIB,
+        machine_available_mb=machine_available // _MIB,
     )
 
 
@@ -62,12 +66,51 @@ def _walk(top: Path, path: str, names: tuple[str, str, str]) -> list[tuple[int, 
         folder = folder.parent
 
 
+def _memory_of_gpus(nodes: Path) -> tuple[int, int]:
+    """Bytes, total and free, of NUMA nodes without CPUs: the HBM of a GH200, which MemTotal counts as RAM."""
+    total = free = 0
+    for node in sorted(nodes.glob("node[0-9]*")):
+        try:
+            if (node / "cpulist").read_text().strip():
+                continue
+            lines = (node / "meminfo").read_text().splitlines()
+        except OSError:
+            continue
+        sizes = dict(line.split(maxsplit=2)[2].split(":", 1) for line in lines if line.count(":") == 1)
+        total += _kib(sizes.get("MemTotal", ""))
+        free += _kib(sizes.get("MemFree", ""))
+    return total, free
+
+
+def _meminfo(path: Path) -> dict[str, int]:
+    """Bytes by name; from psutil where there is no such file (not Linux)."""
+    try:
+        pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        info = {name: _kib(rest) for name, rest in pairs}
+    except OSError:
+        info = {}
+    if "MemTotal" in info and "MemAvailable" in info:
+        return info
+    host, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return {
+        "MemTotal": int(host.total),
+        "MemAvailable": int(host.available),
+        "SwapTotal": int(swap.total),
+        "SwapFree": int(swap.free),
+    }
+
+
+def _kib(text: str) -> int:
+    first = text.split(maxsplit=1)[0] if text.split() else ""
+    return int(first) * 1024 if first.isascii() and first.isdigit() else 0
+
+
 def _number(path: Path) -> int | None:
     try:
         text = path.read_text().strip()
     except OSError:
         return None
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _stat(path: Path, key: str) -> int:

@@ -44,13 +44,17 @@ class Ledger:
     # --- questions
 
     def on(self, device: Device) -> list[Entry]:
-        """The living reservations on one device, oldest first."""
-        return [entry for entry in self.entries.values() if device.key in entry.devices]
+        """The living reservations on one device (or on what shares its memory), oldest first."""
+        return [entry for entry in self.entries.values() if device.shares(entry)]
 
     def balance(self, device: Device) -> Balance:
         """Where its memory goes; nothing of a cordoned or yielded device is available."""
-        sums = balance(device, self.on(device))
-        return sums if device.key not in self.cordoned else replace(sums, available_mb=0)
+        sums = balance(device, self.entries.values())
+        return replace(sums, available_mb=0) if self.is_out(device) else sums
+
+    def is_out(self, device: Device) -> bool:
+        """Whether it, or the card that it is a slice of, takes nothing new on somebody's order."""
+        return device.key in self.cordoned or device.parent in self.cordoned
 
     def find(self, reservation_id: str) -> Entry:
         """A living reservation; 404 otherwise."""
@@ -146,7 +150,7 @@ class Ledger:
         return chosen
 
     def usable(self, device: Device) -> bool:
-        return device.key not in self.cordoned and device.health == "ok"
+        return not self.is_out(device) and device.health == "ok"
 
     def _require_usable(self, devices: Sequence[Device]) -> None:
         taken = [(d, each) for d in devices if (each := self.orders.yield_of(d.key)) is not None]
@@ -154,7 +158,7 @@ class Ledger:
             raise yielded(taken)
         out = [device for device in devices if not self.usable(device)]
         if out:
-            raise not_usable([(d, "cordoned" if d.key in self.cordoned else d.health) for d in out])
+            raise not_usable([(d, "cordoned" if self.is_out(d) else d.health) for d in out])
 
     def _available(self, devices: Devices) -> dict[int, int]:
         return {

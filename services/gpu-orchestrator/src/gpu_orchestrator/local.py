@@ -18,6 +18,7 @@ from compute_common.schemas.gpu import (
 from compute_common.times import utc_now
 from gpu_orchestrator import views
 from gpu_orchestrator.desk import ReservationDesk
+from gpu_orchestrator.entries import Entry
 from gpu_orchestrator.memory_watch import MemoryWatch
 from gpu_orchestrator.yield_desk import YieldDesk
 
@@ -32,13 +33,13 @@ class LocalHost:
         self._watch = watch
 
     async def reserve(self, request: ReserveRequest) -> Reservation:
-        return views.reservation(await self._desk.reserve(request))
+        return self._reservation(await self._desk.reserve(request))
 
     async def renew(self, reservation_id: str, request: RenewRequest) -> Reservation:
-        return views.reservation(await self._desk.renew(reservation_id, request))
+        return self._reservation(await self._desk.renew(reservation_id, request))
 
     async def bind(self, reservation_id: str, request: BindRequest) -> Reservation:
-        return views.reservation(await self._desk.bind(reservation_id, request))
+        return self._reservation(await self._desk.bind(reservation_id, request))
 
     async def release(self, reservation_id: str) -> None:
         await self._desk.release(reservation_id)
@@ -51,6 +52,9 @@ class LocalHost:
             reason=fit.reason,
             alternatives=list(fit.alternatives),
         )
+
+    def _reservation(self, entry: Entry) -> Reservation:
+        return views.reservation(entry, self._desk.observer.view)
 
     async def states(self) -> GpuStates:
         view = await self._desk.view()
@@ -84,7 +88,7 @@ class LocalHost:
         page = entries[start : start + limit]
         more = start + limit < len(entries)
         return ReservationList(
-            reservations=[views.reservation(entry) for entry in page],
+            reservations=[self._reservation(entry) for entry in page],
             count=len(page),
             next_cursor=page[-1].reservation_id if more else None,
         )

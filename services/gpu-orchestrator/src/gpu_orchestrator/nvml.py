@@ -1,146 +1,163 @@
-"""NVIDIA GPUs through NVML: every optional value may fail alone; no library means no GPUs, not an error."""
+"""NVIDIA GPUs through NVML. No library means no GPUs, not an error; a GPU that fails is still named."""
 
-import ctypes
 import time
-from collections.abc import Callable
-from operator import methodcaller
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import structlog
 
-from gpu_orchestrator.devices import GpuProcess, GpuReading
+from compute_common.nvlink import LinkFound, read_links
+from compute_common.nvml import GpuLostError, library_present
+from gpu_orchestrator.answers import Answers
+from gpu_orchestrator.card import Card, lost
+from gpu_orchestrator.devices import GpuReading
+from gpu_orchestrator.vitals import LOST
+from gpu_orchestrator.xids import Xids
 
 log = structlog.get_logger("nvml")
 
 RETRY_SECONDS = 30.0
-_MIB = 1024 * 1024
-_NVLINK_MAX = 18
+RETRY_LOST_SECONDS = 10.0  # with GPUs missing that were there: a reset card is seen only by a new start
+LINKS_SECONDS = 60.0
+MOST_CARDS = 512
 
 
 class Nvml:
-    """Opened at the first reading; looked for again every 30 s while it is not there. For one thread."""
+    """Opened at the first reading, looked for again while it is not there. For one thread."""
 
-    def __init__(self) -> None:
-        self._pynvml: Any = None
-        self._errors: tuple[type[Exception], ...] = ()
-        self._next_try = 0.0
-        self._lost: dict[int, GpuReading] = {}
-        self._links: dict[int, frozenset[int]] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._answers: Answers | None = None
+        self._xids: Xids | None = None
+        self._cards: dict[int, Card] = {}
+        self._known: dict[str, GpuReading] = {}
+        self._next_try = float("-inf")
+        self._links: dict[int, dict[int, str]] = {}
+        self._links_at = float("-inf")
         self.detail: str | None = "not looked for yet"
 
     def read(self) -> tuple[GpuReading, ...]:
-        """Every GPU now; one that answered before and fails now is reported with its health."""
-        if self._pynvml is None and not self._open():
-            return ()
-        count = self._try(lambda n: n.nvmlDeviceGetCount(), None)
+        """Every GPU now; one that answered before and does not now is reported as lost."""
+        now = self._clock()
+        answers = self._answers or self._open(now)
+        if answers is None:
+            return self._with_missing((), now)
+        count = _count(answers)
         if count is None:
             self._close("the driver stopped answering (driver upgrade, or every GPU lost)")
-            return tuple(_failed(gpu) for gpu in self._lost.values())
-        return tuple(gpu for index in range(count) if (gpu := self._gpu(index)) is not None)
+            self._next_try = now + RETRY_LOST_SECONDS
+            return self._with_missing((), now)
+        found = [gpu for index in range(min(count, MOST_CARDS)) for gpu in self._card(answers, index, now)]
+        self._listen(now)
+        self._follow_links(now)
+        linked = [replace(gpu, links=self._links[gpu.index]) if self._linked(gpu) else gpu for gpu in found]
+        return self._with_missing(linked, now)
 
     def close(self) -> None:
         self._close("closed")
 
-    def _open(self) -> bool:
-        if time.monotonic() < self._next_try:
-            return False
-        self._next_try = time.monotonic() + RETRY_SECONDS
-        try:
-            ctypes.CDLL("libnvidia-ml.so.1")  # before the import: on a host without, nothing is loaded
-        except OSError:
-            self.detail = None
-            return False
-        import pynvml  # noqa: PLC0415
+    # --- the library
 
-        # NVMLLibraryMismatchError is not an NVMLError; names and strings may fail to decode
-        self._errors = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError, OSError)
+    def _open(self, now: float) -> Answers | None:
+        if now < self._next_try:
+            return None
+        self._next_try = now + (RETRY_LOST_SECONDS if self._known else RETRY_SECONDS)
+        if not library_present():  # before the import: on a host without, nothing is loaded
+            self.detail = None
+            return None
+        import pynvml  # noqa: PLC0415 - only where there is a driver
+
+        answers = Answers(pynvml)
         try:
             pynvml.nvmlInit()
-        except self._errors as error:
+        except answers.errors as error:
             self.detail = f"NVML is there and does not start ({type(error).__name__}); is the driver loaded?"
             log.warning("nvml not usable", reason=type(error).__name__)
-            return False
-        self._pynvml, self.detail = pynvml, None
-        return True
+            return None
+        self._answers, self.detail = answers, None
+        self._xids = Xids(answers)
+        self._links_at = float("-inf")
+        return answers
 
     def _close(self, why: str) -> None:
-        if self._pynvml is not None:
-            self._try(lambda n: n.nvmlShutdown(), None)
-        self._pynvml, self.detail = None, why
-        self._links.clear()
+        if self._xids is not None:
+            self._xids.close()
+        if self._answers is not None:
+            try:
+                self._answers.ask("nvmlShutdown")
+            except GpuLostError:
+                log.info("nvml ended with a lost GPU")
+        self._answers, self._xids, self.detail = None, None, why
 
-    def _try(self, call: Callable[[Any], Any], default: Any) -> Any:
+    # --- the cards
+
+    def _card(self, answers: Answers, index: int, now: float) -> tuple[GpuReading, ...]:
+        card = self._cards.get(index)
+        if card is None or not card.asks(answers):
+            xid = card.xid if card is not None else None
+            card = self._cards[index] = Card(answers, index)
+            card.xid = xid
         try:
-            return call(self._pynvml)
-        except self._errors:
-            return default
+            readings = card.read(now)
+        except GpuLostError:
+            card.lose()
+            if self._xids is not None:
+                self._xids.lose(index)
+            return self._last_known(index)
+        if self._xids is not None:
+            self._xids.follow(index, card.handle)
+        return readings
 
-    def _gpu(self, index: int) -> GpuReading | None:
-        handle = self._try(lambda n: n.nvmlDeviceGetHandleByIndex(index), None)
-        memory = self._try(lambda n: n.nvmlDeviceGetMemoryInfo(handle), None) if handle else None
-        if memory is None:
-            known = self._lost.get(index)
-            if known is not None:
-                return _failed(known)
-            return GpuReading(index, f"gpu-{index}", "GPU", 0, 0, health="memory unreadable")
-        processes = self._processes(handle)
-        reading = GpuReading(
-            index=index,
-            uuid=str(self._try(lambda n: n.nvmlDeviceGetUUID(handle), f"gpu-{index}")),
-            name=str(self._try(lambda n: n.nvmlDeviceGetName(handle), "GPU")),
-            total_mb=int(memory.total) // _MIB,
-            used_mb=int(memory.used) // _MIB,
-            utilization=self._ratio(handle),
-            temperature_c=self._try(lambda n: float(n.nvmlDeviceGetTemperature(handle, 0)), None),
-            power_w=self._try(lambda n: n.nvmlDeviceGetPowerUsage(handle) / 1000, None),
-            processes=processes or (),
-            processes_readable=processes is not None,
-            health="ok" if memory.total else "memory unreadable",
-            links=self._linked(index, handle),
+    def _last_known(self, index: int) -> tuple[GpuReading, ...]:
+        """The card that was there, and its slices; without one, a card that nobody has seen."""
+        known = [gpu for gpu in self._known.values() if index in (gpu.index, gpu.parent)]
+        return tuple(lost(gpu) for gpu in known) or (
+            GpuReading(index, f"gpu-{index}", "GPU", 0, 0, health=LOST),
         )
-        self._lost[index] = reading
-        return reading
 
-    def _ratio(self, handle: Any) -> float | None:
-        percent = self._try(lambda n: n.nvmlDeviceGetUtilizationRates(handle).gpu, None)
-        return None if percent is None else percent / 100
+    def _listen(self, now: float) -> None:
+        for index, number in self._xids.new() if self._xids is not None else ():
+            log.warning("critical event of a GPU", gpu=index, xid=number)
+            self._cards[index].happened(number, now)
 
-    def _processes(self, handle: Any) -> tuple[GpuProcess, ...] | None:
-        """None where the driver does not list them."""
-        found: dict[int, GpuProcess] = {}
-        readable = False
-        for name in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
-            rows = self._try(methodcaller(name, handle), None)
-            readable = readable or rows is not None
-            for row in rows or ():
-                used = None if row.usedGpuMemory is None else int(row.usedGpuMemory) // _MIB
-                found.setdefault(int(row.pid), GpuProcess(int(row.pid), used))
-        return tuple(found.values()) if readable else None
+    def _follow_links(self, now: float) -> None:
+        """Once a minute: a link may go down, and come up again."""
+        if now - self._links_at >= LINKS_SECONDS:
+            self._links_at = now
+            ways = read_links([card for card in self._cards.values() if card.handle is not None])
+            self._links = {index: {way.to: _name(way) for way in found} for index, found in ways.items()}
 
-    def _linked(self, index: int, handle: Any) -> frozenset[int]:
-        """Indices of GPUs with an NVLink path to this one; read once, links do not move."""
-        if index not in self._links:
-            self._links[index] = frozenset(self._peers(index, handle))
-        return self._links[index]
+    def _linked(self, gpu: GpuReading) -> bool:
+        return gpu.schedulable and gpu.health != LOST and bool(self._links.get(gpu.index))
 
-    def _peers(self, index: int, handle: Any) -> set[int]:
-        if not any(self._link_up(handle, link) for link in range(_NVLINK_MAX)):
-            return set()
-        count = self._try(lambda n: n.nvmlDeviceGetCount(), 0)
-        return {other for other in range(count) if other != index and self._p2p(handle, other)}
+    def _with_missing(self, found: Iterable[GpuReading], now: float) -> tuple[GpuReading, ...]:
+        """`found`, and those known before whose place nobody took. A slice may be destroyed on purpose."""
+        gpus = {gpu.uuid: gpu for gpu in found}
+        taken = {gpu.index for gpu in gpus.values()}
+        whole = {gpu.index for gpu in gpus.values() if gpu.health != LOST}
+        for uuid, gpu in self._known.items():
+            if uuid not in gpus and gpu.index not in taken and gpu.parent not in whole:
+                gpus[uuid] = lost(gpu)
+        self._known = {uuid: gpu for uuid, gpu in gpus.items() if gpu.total_mb or gpu.unified}
+        if self._answers is not None and any(gpu.health == LOST for gpu in gpus.values()):
+            self._restart_when_due(now)
+        return tuple(sorted(gpus.values(), key=lambda gpu: gpu.index))
 
-    def _link_up(self, handle: Any, link: int) -> bool:
-        return bool(self._try(lambda n: n.nvmlDeviceGetNvLinkState(handle, link), 0))
-
-    def _p2p(self, handle: Any, other: int) -> bool:
-        peer = self._try(lambda n: n.nvmlDeviceGetHandleByIndex(other), None)
-        if peer is None:
-            return False
-        status = self._try(
-            lambda n: n.nvmlDeviceGetP2PStatus(handle, peer, n.NVML_P2P_CAPS_INDEX_NVLINK), None
-        )
-        return bool(status == 0)
+    def _restart_when_due(self, now: float) -> None:
+        if now >= self._next_try:
+            self._close("started anew because of a lost GPU")
+            self._next_try = float("-inf")
+            if self._open(now) is not None:
+                self._next_try = now + RETRY_LOST_SECONDS
 
 
-def _failed(gpu: GpuReading) -> GpuReading:
-    return GpuReading(gpu.index, gpu.uuid, gpu.name, gpu.total_mb, gpu.total_mb, health="lost")
+def _name(way: LinkFound) -> str:
+    return f"{way.kind} ×{way.lanes}" if way.lanes else way.kind
+
+
+def _count(answers: Answers) -> int | None:
+    try:
+        count = answers.ask("nvmlDeviceGetCount")
+    except GpuLostError:
+        return None
+    return count if isinstance(count, int) else None

@@ -1,20 +1,25 @@
 """Reads memory and processes of this host into the ledger's devices, in one thread of its own."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+from compute_common.reading_thread import ReadingThread
 from gpu_orchestrator import processes
-from gpu_orchestrator.attribution import devices_of
+from gpu_orchestrator.attribution import Sight, devices_of, foreign_floors
+from gpu_orchestrator.card import lost
 from gpu_orchestrator.devices import Device, GpuReading, RamReading
 from gpu_orchestrator.entries import RAM, Entry, State
 from gpu_orchestrator.host_memory import read_ram
 from gpu_orchestrator.nvml import Nvml
-from gpu_orchestrator.sessions import members
+from gpu_orchestrator.sessions import Process, members
+from gpu_orchestrator.vitals import SILENT
 
 MAX_AGE_SECONDS = 0.25
+SILENT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,59 +34,137 @@ class View:
 
 
 class Observer:
-    """`margins`: MiB never promised, of each GPU and of RAM. `ram` and `gpus` may be other sources."""
+    """`margins`: MiB never promised, of each GPU and of RAM. `ram` and `gpus` may be other sources.
+
+    A driver that does not answer within two seconds makes its GPUs `not answering`; nothing waits for it.
+    """
 
     def __init__(
         self,
         margins: tuple[int, int],
         ram: Callable[[], RamReading] = read_ram,
         gpus: Callable[[], tuple[GpuReading, ...]] | None = None,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self.nvml = Nvml()
         self._margins = margins
         self._ram = ram
         self._gpus = gpus or self.nvml.read
-        self._thread = _thread()
-        self._boot_id = processes.boot_id()
+        self._silent_seconds = silent_seconds
+        self._silent = False
+        self._thread = ReadingThread("observer")
+        self._splitting = Splitting(margins)
         self._running: asyncio.Future[View] | None = None
         self.view: View | None = None
 
     async def observe(self, entries: Sequence[Entry]) -> View:
         """A new look."""
-        loop = asyncio.get_running_loop()
-        self._running = loop.run_in_executor(self._thread, self._look, tuple(entries))
-        self.view = await asyncio.shield(self._running)
+        if self._silent and self._busy():
+            return await self._without_driver(entries)
+        try:
+            async with asyncio.timeout(self._silent_seconds):
+                if self._running is not None and self._busy():
+                    await asyncio.wait([self._running])
+                self._running = self._thread.run(partial(self._look, tuple(entries)))
+                self.view = await asyncio.shield(self._running)
+        except TimeoutError:
+            self._silent = True
+            return await self._without_driver(entries)
+        self._silent = False
         return self.view
 
     async def fresh(self, entries: Sequence[Entry]) -> View:
         """The last look when it is at most a quarter of a second old, else a new one that callers share."""
         if self.view is not None and time.monotonic() - self.view.taken_at < MAX_AGE_SECONDS:
             return self.view
-        if self._running is not None and not self._running.done():
-            return await asyncio.shield(self._running)
+        if self._running is not None and self._busy() and not self._silent:
+            try:
+                async with asyncio.timeout(self._silent_seconds):
+                    return await asyncio.shield(self._running)
+            except TimeoutError:
+                return await self._without_driver(entries)
         return await self.observe(entries)
 
+    @property
+    def detail(self) -> str | None:
+        """What is wrong with the driver; None when nothing is, or there is none."""
+        if self._silent:
+            return f"the GPU driver has not answered for {self._silent_seconds:g} seconds"
+        return self.nvml.detail
+
     def close(self) -> None:
-        self._thread.submit(self.nvml.close)
-        self._thread.shutdown(wait=True)
-        self._thread = _thread()
+        """Nobody waits long for a driver that hangs."""
+        self._thread.stop(self.nvml.close, wait_seconds=self._silent_seconds)
+
+    def _busy(self) -> bool:
+        return self._running is not None and not self._running.done()
 
     def _look(self, entries: Sequence[Entry]) -> View:
         taken_at = time.monotonic()
-        bound = [entry for entry in entries if entry.state is State.BOUND and entry.holder is not None]
-        containers = any(entry.holder and entry.holder.container_id for entry in bound)
-        table = processes.snapshot(containers) if bound else {}
+        return self._splitting.view(self._gpus(), self._ram(), entries, taken_at)
+
+    async def _without_driver(self, entries: Sequence[Entry]) -> View:
+        """Host RAM as it is now, and the GPUs that were there before as not answering."""
+        known = self.view.gpus if self.view is not None else ()
+        gpus = tuple(lost(gpu, SILENT) for gpu in known)
+
+        def look() -> View:
+            return self._splitting.view(gpus, self._ram(), entries, time.monotonic())
+
+        self.view = await asyncio.to_thread(look)
+        return self.view
+
+
+class Splitting:
+    """From readings to devices: who the processes are, and what they had when they were last seen."""
+
+    def __init__(self, margins: tuple[int, int]) -> None:
+        self._margins = margins
+        self._boot_id = processes.boot_id()
+        self._same_pids = processes.in_first_namespace()
+        self._seen: dict[str, dict[int, int]] = {}
+        self._floors: dict[str, int] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def view(
+        self, gpus: tuple[GpuReading, ...], ram: RamReading, entries: Sequence[Entry], taken_at: float
+    ) -> View:
+        with self._one_at_a_time:
+            living = self._members(entries)
+            sharing = {RAM, *(gpu.uuid for gpu in gpus if gpu.unified)}
+            pids = {
+                pid
+                for entry in entries
+                if not sharing.isdisjoint(entry.devices)
+                for pid in living.get(entry.reservation_id, ())
+            }
+            self._floors = foreign_floors(self._floors, gpus, ram, entries)
+            sight = Sight(
+                members=living,
+                resident_mb={pid: processes.unreclaimable_mb(pid) for pid in pids},
+                foreign_floor_mb=self._floors,
+                same_pids=self._same_pids,
+            )
+            devices = devices_of(gpus, ram, entries, sight, margins=self._margins)
+            return View(devices, self._named(gpus), ram, living, taken_at)
+
+    def _members(self, entries: Sequence[Entry]) -> dict[str, frozenset[int]]:
+        bound = [(e.reservation_id, e.holder) for e in entries if e.state is State.BOUND and e.holder]
+        containers = any(holder.container_id for _, holder in bound)
+        table: dict[int, Process] = processes.snapshot(containers) if bound else {}
         living = {
-            entry.reservation_id: members(entry.holder, table, self._boot_id)
-            for entry in bound
-            if entry.holder is not None
+            name: members(holder, table, self._boot_id, self._seen.get(name, {})) for name, holder in bound
         }
-        on_ram = {pid for e in bound if RAM in e.devices for pid in living[e.reservation_id]}
-        resident = {pid: processes.unreclaimable_mb(pid) for pid in on_ram}
-        gpus, ram = self._gpus(), self._ram()
-        devices = devices_of(gpus, ram, entries, living, resident, margins=self._margins)
-        return View(devices, gpus, ram, living, taken_at)
+        self._seen = {name: {pid: table[pid].start_ticks for pid in pids} for name, pids in living.items()}
+        return living
 
-
-def _thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="observer")
+    def _named(self, gpus: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:
+        """With the names of the processes, where the driver's pids are ours."""
+        if not self._same_pids:
+            return gpus
+        return tuple(
+            replace(gpu, processes=tuple(replace(p, name=processes.name_of(p.pid)) for p in gpu.processes))
+            if gpu.processes
+            else gpu
+            for gpu in gpus
+        )

@@ -11,6 +11,7 @@ from gpu_orchestrator.sessions import Process, members
 
 PROC = Path("/proc")
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
+_FIRST_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of the kernel
 _KIB_PER_MIB = 1024
 START_TOLERANCE_SECONDS = 1.5
 
@@ -23,32 +24,58 @@ def boot_id(proc: Path = PROC) -> str:
         return ""
 
 
+def in_first_namespace(proc: Path = PROC) -> bool:
+    """Whether the pids seen here are the machine's own, which are those that a GPU driver tells."""
+    try:
+        return (proc / "self/ns/pid").readlink().as_posix() == _FIRST_NAMESPACE
+    except OSError:
+        return False
+
+
+def name_of(pid: int, proc: Path = PROC) -> str | None:
+    """The short name of a process (never its arguments, which may hold a key); None when it has ended."""
+    try:
+        text = _read(f"{proc}/{pid}/comm").rstrip("\n")
+    except OSError:
+        return None
+    return "".join(letter if letter.isprintable() else "?" for letter in text) or None
+
+
 def snapshot(with_containers: bool = False, proc: Path = PROC) -> dict[int, Process]:
     """Every living process that can be seen; `with_containers` also reads each one's cgroup."""
     table: dict[int, Process] = {}
     for name in os.listdir(proc):  # noqa: PTH208  (called every second; a Path per entry costs four times as much)
         if name.isdigit():
-            process = _process(proc / name, int(name), with_containers)
+            process = _process(f"{proc}/{name}", int(name), with_containers)
             if process is not None:
                 table[process.pid] = process
     return table
 
 
-def _process(folder: Path, pid: int, with_containers: bool) -> Process | None:
+def _process(folder: str, pid: int, with_containers: bool) -> Process | None:
     try:
-        stat = (folder / "stat").read_text(errors="replace")
-        fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold spaces and brackets
+        stat = _read(f"{folder}/stat")
+        fields = stat[stat.rindex(")") + 2 :].split(None, 20)  # the name before may hold spaces and brackets
         if fields[0] in "ZXx":
             return None
-        container = _container((folder / "cgroup").read_text()) if with_containers else None
-        return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), container)
+        containers = _containers(_read(f"{folder}/cgroup")) if with_containers else frozenset[str]()
+        return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), containers)
     except (OSError, ValueError, IndexError):
         return None  # it ended meanwhile
 
 
-def _container(cgroups: str) -> str | None:
-    found = _CONTAINER.search(cgroups)
-    return found.group() if found else None
+def _read(path: str) -> str:
+    """A small file of /proc, by the bare calls: this is what a look at every process costs."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 16_384).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+
+
+def _containers(cgroups: str) -> frozenset[str]:
+    """Of a container in a container both ids."""
+    return frozenset(_CONTAINER.findall(cgroups))
 
 
 def unreclaimable_mb(pid: int, proc: Path = PROC) -> int:
@@ -63,7 +90,7 @@ def unreclaimable_mb(pid: int, proc: Path = PROC) -> int:
 
 def holder_of_pid(pid: int, start_time: float | None = None, proc: Path = PROC) -> Holder:
     """The holder that a pid names; 409 when no such process, started then, can be seen."""
-    process = _process(proc / str(pid), pid, with_containers=False)
+    process = _process(f"{proc}/{pid}", pid, with_containers=False)
     if process is None or not _started_at(process, start_time, proc):
         raise conflict(
             "no-such-process",

@@ -96,7 +96,7 @@ class GpuOrchestrator(Service):
         """Tell watchers; with NATS away they ask for states later."""
         self.gauges.events.labels(event).inc(len(entries) or 1)
         for entry in entries or (None,):
-            reservation = None if entry is None else views.reservation(entry)
+            reservation = None if entry is None else views.reservation(entry, self.desk.observer.view)
             message = ReservationEvent(
                 event=event, node_id=self.node_id, reservation=reservation, timestamp=utc_now()
             )
@@ -108,7 +108,7 @@ class GpuOrchestrator(Service):
         return problem is None, problem or str(self.settings.journal_path.name)
 
     async def _gpus_ok(self) -> tuple[bool, str | None]:
-        detail = self.desk.observer.nvml.detail
+        detail = self.desk.observer.detail
         view = self.desk.observer.view
         sick = [
             f"GPU {gpu.index} is {gpu.health}" for gpu in (view.gpus if view else ()) if gpu.health != "ok"

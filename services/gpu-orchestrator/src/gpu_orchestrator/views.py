@@ -10,7 +10,9 @@ from gpu_orchestrator.ledger import Ledger
 from gpu_orchestrator.observer import View
 
 
-def reservation(entry: Entry) -> Reservation:
+def reservation(entry: Entry, view: View | None = None) -> Reservation:
+    """With what `view` shows of its GPUs and of what it is bound to."""
+    used = [] if view is None else [device.own_mb.get(entry.reservation_id) for device in _on(entry, view)]
     return Reservation(
         reservation_id=entry.reservation_id,
         gpu_indices=list(entry.gpu_indices),
@@ -21,7 +23,27 @@ def reservation(entry: Entry) -> Reservation:
         expires_at=entry.expires_at,
         state=entry.state.value,
         bound_to=None if entry.holder is None else _holder(entry.holder),
+        health="ok" if view is None else _health(entry, view),
+        used_mb=max((mb for mb in used if mb is not None), default=None),
     )
+
+
+def _on(entry: Entry, view: View) -> list[Device]:
+    return [view.devices[key] for key in entry.devices if key in view.devices]
+
+
+def _health(entry: Entry, view: View) -> str:
+    """What is wrong with the GPUs it is on."""
+    if not entry.gpu_indices:
+        return "ok"
+    words = []
+    for index, key in zip(entry.gpu_indices, entry.devices, strict=False):
+        device = view.devices.get(key)
+        if device is None:
+            words.append(f"GPU {index} ({key}) is gone")
+        elif device.health != "ok":
+            words.append(f"{device.label} is {device.health}")
+    return "; ".join(words) or "ok"
 
 
 def _holder(holder: Holder) -> dict[str, object]:
@@ -36,7 +58,8 @@ def _holder(holder: Holder) -> dict[str, object]:
 
 
 def states(node_id: str, ledger: Ledger, view: View, now: datetime) -> GpuStates:
-    gpus = [_gpu(node_id, ledger, view.devices[gpu.uuid], gpu) for gpu in view.gpus]
+    owner = {pid: name for name, pids in view.members.items() for pid in pids if name in ledger.entries}
+    gpus = [_gpu(node_id, ledger, view.devices[gpu.uuid], gpu, owner) for gpu in view.gpus]
     return GpuStates(
         node_id=node_id,
         gpus=gpus,
@@ -58,16 +81,16 @@ def host_memory(ledger: Ledger, ram: Device) -> HostMemoryState:
     )
 
 
-def _gpu(node_id: str, ledger: Ledger, device: Device, gpu: GpuReading) -> GpuState:
+def _gpu(node_id: str, ledger: Ledger, device: Device, gpu: GpuReading, owner: dict[int, str]) -> GpuState:
     sums = ledger.balance(device)
     return GpuState(
         node_id=node_id,
         index=gpu.index,
         uuid=gpu.uuid,
         name=gpu.name,
-        total_mb=gpu.total_mb,
-        used_mb=gpu.used_mb,
-        free_mb=max(0, gpu.total_mb - gpu.used_mb),
+        total_mb=device.total_mb,
+        used_mb=device.used_mb,
+        free_mb=max(0, device.total_mb - device.used_mb),
         reserved_mb=sums.reserved_mb,
         available_mb=sums.available_mb if ledger.usable(device) else 0,
         foreign_mb=sums.foreign_mb,
@@ -75,10 +98,17 @@ def _gpu(node_id: str, ledger: Ledger, device: Device, gpu: GpuReading) -> GpuSt
         temperature_c=gpu.temperature_c,
         power_w=gpu.power_w,
         reservations=_ids(ledger.on(device)),
-        processes=[{"pid": process.pid, "used_mb": process.used_mb} for process in gpu.processes],
+        processes=[
+            {"pid": p.pid, "used_mb": p.used_mb, "name": p.name, "reservation_id": owner.get(p.pid)}
+            for p in gpu.processes
+        ],
         attribution=device.attribution,
         health=gpu.health,
         cordoned=device.key in ledger.cordoned,
+        schedulable=gpu.schedulable,
+        parent_index=gpu.parent,
+        unified=gpu.unified,
+        links=[{"to": to, "kind": kind} for to, kind in sorted(gpu.links.items())],
     )
 
 

@@ -96,7 +96,9 @@ class YieldDesk:
         unknown = [index for index in gpu_indices if index not in by_index]
         if unknown:
             raise unknown_gpu(unknown, list(by_index))
-        return [by_index[index] for index in dict.fromkeys(gpu_indices)]
+        chosen = [by_index[index] for index in dict.fromkeys(gpu_indices)]
+        keys = {device.key for device in chosen}
+        return chosen + [d for d in by_index.values() if d.parent in keys and d.key not in keys]
 
 
 def _deadline(request: YieldRequest, now: datetime) -> datetime | None:

@@ -59,6 +59,10 @@ class Reservation(Wire):
     expires_at: UtcTime | None = Field(None, description="None while bound to something that lives")
     state: str = Field(description="created, bound, released, expired")
     bound_to: JsonObject | None = None
+    health: str = Field("ok", description="ok, or what is wrong with a GPU it is on: lost, failing, gone")
+    used_mb: int | None = Field(
+        None, description="MiB seen in use by what it is bound to, on the fullest GPU; None while unbound"
+    )
 
 
 class ReservationList(Page):
@@ -66,9 +70,11 @@ class ReservationList(Page):
 
 
 class GpuState(Wire):
+    """One GPU, or one MIG slice of one: the slices of card n have the indices 100 × (n + 1) and up."""
+
     node_id: str
-    index: int
-    uuid: str | None = None
+    index: int = Field(description="What gpu_indices names; not for CUDA_VISIBLE_DEVICES, use uuid there")
+    uuid: str | None = Field(None, description="What CUDA_VISIBLE_DEVICES takes")
     name: str
     total_mb: int
     used_mb: int
@@ -80,9 +86,15 @@ class GpuState(Wire):
     temperature_c: float | None = None
     power_w: float | None = None
     reservations: list[str] = []
-    processes: list[JsonObject] = []
+    processes: list[JsonObject] = Field(
+        [], description="pid, used_mb (null: not told), name, reservation_id (null: nobody registered it)"
+    )
     attribution: str = Field("process", description="process, or assumed where use per process is unreadable")
-    health: str = "ok"
+    health: str = Field("ok", description="ok, or why it takes nothing new")
+    schedulable: bool = Field(True, description="False for a card in MIG mode: its slices are")
+    parent_index: int | None = Field(None, description="Of a MIG slice: the card it was cut from")
+    unified: bool = Field(False, description="Draws on the host's RAM, as do reservations of RAM")
+    links: list[JsonObject] = Field([], description="to (index) and kind of each fast path to another GPU")
     cordoned: bool = False
 
 
@@ -186,6 +198,10 @@ class CanFitAnswer(Wire):
     gpu_indices: list[int] = []
     reason: str
     alternatives: list[JsonObject] = []
+    linked_pairs: list[tuple[int, int]] = Field([], description="Pairs of the chosen GPUs joined by NVLink")
+    shortfall: list[JsonObject] = Field(
+        [], description="Of each usable GPU that is too full: gpu_index, available_mb, shortfall_mb"
+    )
 
 
 class MemoryForecast(Wire):

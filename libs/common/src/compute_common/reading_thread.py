@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
-Job = Callable[[], None]
+Job = Callable[[], object]
 
 
 class ReadingThread:
@@ -46,9 +46,16 @@ class ReadingThread:
         self._jobs.put(job)
         return future
 
-    def stop(self) -> None:
-        """End after the call it is in; nobody waits for that."""
+    def stop(self, last: Callable[[], object] | None = None, wait_seconds: float = 0) -> None:
+        """End after the calls before, and `last`; a stuck one is waited for no longer than `wait_seconds`."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if last is not None:
+            self._jobs.put(last)
         self._jobs.put(None)
+        if wait_seconds:
+            thread.join(wait_seconds)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
