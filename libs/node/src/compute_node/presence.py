@@ -20,7 +20,7 @@ from compute_node.host import host_document
 log = structlog.get_logger("presence")
 
 ANSWER_DELAY_SECONDS = 1.0
-RECONNECT_SPREAD_SECONDS = 2.0
+RECONNECT_SPREAD_SECONDS = 5.0
 REPEAT_SECONDS = 30.0
 
 

@@ -14,7 +14,7 @@ from compute_common import jetstream, subjects
 from compute_common.bus import Bus
 from compute_common.problems import Problem
 from node_registry.records import Moment
-from node_registry.store import Loaded, Store
+from node_registry.store import SLICE, Loaded, Store
 from node_registry.stored import (
     StoredDrain,
     from_stored,
@@ -65,12 +65,14 @@ class KvStore(Store):
             self._fail(error)
             return []
         self._trouble = None
-        return self._restore(loaded)
+        return await self._restore(loaded)
 
     async def _read(self, nodes: KeyValue, drains: KeyValue) -> Loaded:
         loaded = Loaded()
         at = self._now()
-        for value in await _values(nodes):
+        for number, value in enumerate(await _values(nodes)):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
             if removal := removal_from_stored(value, at):
                 node_id, when = removal
                 if at.mono - when.mono < TOMBSTONE_SECONDS:

@@ -1,5 +1,6 @@
 """What the registry does with each message, wherever it came from (REST or NATS)."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from compute_common.schemas.node import (
 from compute_common.schemas.vllm import InstanceEvent
 from compute_common.times import utc_now
 from node_registry.answers import event_json, warnings_of
+from node_registry.asks import LISTEN_SECONDS, Asks
 from node_registry.event_stream import EventStream
 from node_registry.instances import facts_of
 from node_registry.liveness import beat_seconds
@@ -35,10 +37,6 @@ from node_registry.store import Store
 from node_registry.table import NodeTable
 
 WRITER = LeaseTerms("COMPUTE_REGISTRY_LEASE", key="writer")
-REANNOUNCE_EVERY_SECONDS = 2.0
-ANNOUNCEMENTS_PER_SECOND = 2000  # half of what one core takes in
-LONGEST_SPREAD_SECONDS = 8.0  # everything is known again within ten
-MOST_ASKED = 10_000
 PAUSE_SECONDS = 2.0  # eight ticks
 ORIGIN = "published_by"
 
@@ -62,7 +60,7 @@ class Registrar:
         self._store = store
         self._stream = stream
         self._events = events
-        self._asked: dict[str, float] = {}
+        self._asks = Asks()
         self.replica_id = new_id("registry")
         self.lease = lease
         self._ticked = time.monotonic()
@@ -179,9 +177,16 @@ class Registrar:
         if self.is_writer:
             await self._store.flush()
 
+    async def read_store(self) -> int:
+        """How many nodes came back from the store."""
+        self._asks.reading(time.monotonic())
+        return len(await self._store.reload())
+
     async def ask_all_to_announce(self) -> None:
         """Everybody at once would be a stampede: the more nodes, the longer they spread their answers."""
-        spread = min(LONGEST_SPREAD_SECONDS, max(1.0, len(self._table) / ANNOUNCEMENTS_PER_SECOND))
+        self._asks.listen()
+        await asyncio.sleep(LISTEN_SECONDS)
+        spread = self._asks.everybody(len(self._table), time.monotonic())
         await self._tell(subjects.NODES_REANNOUNCE, {"node_id": "*", "spread_seconds": spread})
 
     async def apply(self, changes: Iterable[Change]) -> None:
@@ -207,14 +212,11 @@ class Registrar:
         return row
 
     async def _ask_to_announce(self, node_id: str) -> None:
-        now = time.monotonic()
-        if now - self._asked.get(node_id, -REANNOUNCE_EVERY_SECONDS) < REANNOUNCE_EVERY_SECONDS:
+        if not self._asks.may_ask(node_id, time.monotonic()):
             return
-        if len(self._asked) >= MOST_ASKED:
-            self._asked.clear()
-        self._asked[node_id] = now
-        await self._tell(subjects.NODES_REANNOUNCE, {"node_id": node_id})
         await self._tell(subjects.node_subject(node_id, "reannounce"), {"node_id": node_id}, mark=False)
+        if self._asks.may_ask_aloud():
+            await self._tell(subjects.NODES_REANNOUNCE, {"node_id": node_id})
 
     async def _tell(self, subject: str, message: object, mark: bool = True) -> None:
         """Publish where NATS is there; a message that cannot go out is made good at the next connect."""

@@ -104,8 +104,8 @@ class NodeRegistry(Service):
         """Bring back what is stored, then let everybody announce themselves again."""
         try:
             await self.registrar.lease.step()
-            restored = await self.store.reload()
-            log.info("store read", restored=len(restored), nodes=len(self.table))
+            restored = await self.registrar.read_store()
+            log.info("store read", restored=restored, nodes=len(self.table))
         finally:
             if not self._replayed.is_set():
                 await self._handlers.serve(self.bus)  # not before: half a table is no answer

@@ -19,6 +19,7 @@ from node_registry.table import NodeTable
 log = structlog.get_logger("store")
 
 LAST_FLUSH_SECONDS = 2.0
+SLICE = 50  # records at a time: some ten milliseconds
 
 
 @dataclass
@@ -86,12 +87,16 @@ class Store(ABC):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.flush(), LAST_FLUSH_SECONDS)
 
-    def _restore(self, loaded: Loaded) -> list[str]:
-        kept = [record for record in loaded.records if record.node_id not in self._dirty_nodes]
+    async def _restore(self, loaded: Loaded) -> list[str]:
+        """In slices: what is heard meanwhile is fresher and stays, and who asks is answered."""
         set_drains = [name for name, on in loaded.drains.items() if on and name not in self._dirty_drains]
         for node_id, at in loaded.removed.items():
             self._take_in_removal(node_id, at)
-        added = self._table.restore(kept, set_drains)
+        added = self._table.restore([], set_drains)
+        for start in range(0, len(loaded.records), SLICE):
+            some = loaded.records[start : start + SLICE]
+            added += self._table.restore([it for it in some if it.node_id not in self._dirty_nodes], [])
+            await asyncio.sleep(0)
         for name, on in loaded.drains.items():
             if not on and name not in self._dirty_drains:
                 self._table.drain(name, drain=False)

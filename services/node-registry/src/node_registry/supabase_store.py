@@ -150,7 +150,7 @@ class SupabaseStore(Store):
             await asyncio.sleep(0)
         self._is_loaded = True
         self._resume()
-        return self._restore(loaded)
+        return await self._restore(loaded)
 
     def _read_node(self, row: JsonObject, at: Moment, loaded: Loaded) -> None:
         node_id = str(row["node_id"])

@@ -24,7 +24,7 @@ log = structlog.get_logger("announcer")
 
 _FAILURES = (Problem, nats.errors.Error)
 _RANDOM = random.SystemRandom()
-RECONNECT_SPREAD_SECONDS = 2.0
+RECONNECT_SPREAD_SECONDS = 5.0
 
 
 class Announcer:
