@@ -41,7 +41,8 @@ class Hosts:
             for node in known.values()
             if is_managed(node)
         ]
-        busy = [host for host in others if host.gpus and not host.closed][:MAX_ASKED]
+        open_hosts = [host for host in others if not host.closed]
+        busy = sorted(open_hosts, key=lambda host: not host.gpus)[:MAX_ASKED]
         states = await asyncio.gather(
             *(self._ledger.states(host.node_id, STATES_SECONDS) for host in (local, *busy))
         )
