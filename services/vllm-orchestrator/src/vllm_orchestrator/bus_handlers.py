@@ -28,7 +28,9 @@ async def serve(service: "VllmOrchestrator") -> None:
         if "deploy" in body:
             _code, answer = await desk.deploy(StartOrder.model_validate(body).deploy, here=True)
             return answer
-        return await desk.start(InstanceRef.model_validate(body).instance_name)
+        name = InstanceRef.model_validate(body).instance_name
+        await service.table.fetch(name)  # it may have been given to this host this moment
+        return await desk.start(name)
 
     async def stop(body: Message) -> object:
         ref = InstanceRef.model_validate(body)

@@ -15,7 +15,7 @@ from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
-from compute_common.tasks import end_tasks
+from compute_common.tasks import end_tasks, every
 from vllm_orchestrator import bus_handlers, gateway, routes
 from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
@@ -29,6 +29,7 @@ from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.sources import Hosts, local_engines
 from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.instances.takeover import TERMS, Takeover
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.instances.yields import YieldFollower
 from vllm_orchestrator.models.resolve import ModelFolder
@@ -66,9 +67,19 @@ class VllmOrchestrator(Service):
             planner=self.planner,
             table=self.table,
             roster=self.roster,
+            adoption=self.adoption,
             tools=tools,
             announcer=self.announcer,
             llama=llama,
+        )
+        self.takeover = Takeover(
+            self.bus,
+            self.node_id,
+            settings=settings,
+            table=self.table,
+            planner=self.planner,
+            announcer=self.announcer,
+            adoption=self.adoption,
         )
         self.yields = YieldFollower(self.bus, self.desk, self.table, self.node_id)
         self.attachments = Attachments(settings, self.table, self.announcer, self.client, self.node_id)
@@ -77,6 +88,7 @@ class VllmOrchestrator(Service):
         self._adopting = asyncio.Lock()
         self._repeating: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     def _tools(self, ledger: LedgerClient) -> Tools:
         return Tools(
@@ -119,9 +131,12 @@ class VllmOrchestrator(Service):
         self.bus.on_connect(self._on_connect)
         self._repeating = asyncio.create_task(self._repeat(), name="instance events")
         self._yielding = asyncio.create_task(self.yields.run(), name="yields")
+        watching = every(TERMS.renew_seconds, self.takeover.look)
+        self._watching = asyncio.create_task(watching, name="lost hosts")
 
     async def stop(self) -> None:
-        await end_tasks([self._repeating, self._yielding])
+        await end_tasks([self._repeating, self._yielding, self._watching])
+        await self.takeover.release()
         await self.roster.leave()
         await self.client.aclose()
 

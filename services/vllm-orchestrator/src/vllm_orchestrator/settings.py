@@ -69,6 +69,12 @@ class Settings(ServiceSettings):
     hf_token: SecretStr | None = Field(
         None, validation_alias=env("HF_TOKEN"), description="Handed to vLLM for gated models; never logged"
     )
+    instance_takeover_seconds: float = Field(
+        30,
+        gt=0,
+        validation_alias=env("INSTANCE_TAKEOVER_SECONDS"),
+        description="A host lost for so long loses its instances to others, unless they name it",
+    )
     instance_repeat_seconds: float = Field(
         15, gt=0, validation_alias=env("INSTANCE_REPEAT_SECONDS"), description="How often events are repeated"
     )

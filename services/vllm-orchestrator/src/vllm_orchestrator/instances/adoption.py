@@ -37,15 +37,21 @@ class Adoption:
     async def adopt(self) -> None:
         """After a start: every own record, then every engine that belongs to none of them."""
         found = await asyncio.to_thread(marked_engines, self._tools.owner)
+        for engine in found:
+            if not self._belongs(engine):
+                await self._end_stranger(engine)
         for record in self._table.own():
             await self.take_up(record.instance_name, found)
-        for engine in found:
-            await self._end_stranger(engine)
         for file in self._tools.files.all():
-            record_ = self._table.get(file.instance_name)
-            if record_ is None or record_.node_id != self._tools.node_id:
+            known = self._table.get(file.instance_name)
+            if known is None or known.node_id != self._tools.node_id:
                 await engines.end(file.process, self._tools.settings.engine_stop_seconds)
                 self._tools.files.remove(file.instance_name)
+
+    def _belongs(self, engine: MarkedEngine) -> bool:
+        record = self._table.get(engine.instance_name)
+        ours = record is not None and record.node_id == self._tools.node_id
+        return ours and engine.leads and record is not None and engine.epoch == record.epoch
 
     async def take_up_new(self) -> None:
         """Records given to this host since: by one that was taken over from a lost host, say."""

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from compute_common.enums import EngineKind, InstanceStatus
+from compute_common.ids import new_id
 from compute_common.problems import Problem, conflict
 from compute_common.schemas.vllm import (
     DeployAnswer,
@@ -12,6 +13,7 @@ from compute_common.schemas.vllm import (
     Placement,
     PlanAnswer,
     RejectedLayout,
+    StartProgress,
 )
 from vllm_orchestrator.instances.endpoints import endpoints_of
 from vllm_orchestrator.instances.record import Record, request_of, served_names
@@ -86,6 +88,14 @@ def record_of(plan: Plan, request: DeployRequest, name: str, settings: Settings,
         request=request_of(request),
         environment=engine_environment(plan),
     )
+
+
+def begin(record: Record) -> None:
+    """It is to run: from here on a restart of its orchestrator goes on with it."""
+    record.desired = "ready"
+    record.status = InstanceStatus.STARTING
+    record.progress = StartProgress(phase="reserving", percent=0)
+    record.reservation_key = new_id("engine")
 
 
 def config_of(plan: Plan) -> dict[str, Any]:

@@ -5,13 +5,13 @@ import structlog
 from compute_common import subjects
 from compute_common.bus import Bus
 from compute_common.enums import InstanceStatus
-from compute_common.ids import new_id
 from compute_common.problems import Problem, conflict, not_found, unavailable
-from compute_common.schemas.vllm import DeployAnswer, DeployRequest, Instance, StartProgress, StopAnswer
+from compute_common.schemas.vllm import DeployAnswer, DeployRequest, Instance, StopAnswer
 from compute_common.times import utc_now
 from vllm_orchestrator.engines.binary import LlamaServers
+from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
-from vllm_orchestrator.instances.answers import record_of, refusal
+from vllm_orchestrator.instances.answers import begin, record_of, refusal
 from vllm_orchestrator.instances.equipment import equip
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record, default_name, request_of
@@ -39,6 +39,7 @@ class Desk:
         planner: Planner,
         table: InstanceTable,
         roster: Roster,
+        adoption: Adoption,
         tools: Tools,
         announcer: Announcer,
         llama: LlamaServers,
@@ -48,6 +49,7 @@ class Desk:
         self._planner = planner
         self._table = table
         self._roster = roster
+        self._adoption = adoption
         self._tools = tools
         self._announcer = announcer
         self._llama = llama
@@ -91,7 +93,7 @@ class Desk:
                     record.node_id, request.model_copy(update={"instance_name": name})
                 )
             await equip(record, self._llama)
-            _begin(record)
+            begin(record)
         if existing is not None:
             record.epoch = existing.epoch + 1
         taken = await (self._table.claim(record) if existing is None else self._table.replace(record))
@@ -168,7 +170,9 @@ class Desk:
             return await self._start_there(record)
         if record.attached:
             raise conflict("attached", "an attached server is not started or stopped from here")
-        if record.status in (*ENDED, InstanceStatus.PLANNED):
+        if record.desired == "ready":  # handed over by one that took it from a lost host
+            await self._adoption.take_up(name, [])
+        elif record.status in (*ENDED, InstanceStatus.PLANNED):
             await self.deploy(DeployRequest.model_validate({**record.request, "instance_name": name}))
         return self.require(name).public()
 
@@ -228,14 +232,6 @@ class Desk:
         if record is None:
             raise not_found("unknown-instance", f"there is no instance '{name}'; see /api/v1/vllm/instances")
         return record
-
-
-def _begin(record: Record) -> None:
-    """From here on a restart of this orchestrator goes on with it."""
-    record.desired = "ready"
-    record.status = InstanceStatus.STARTING
-    record.progress = StartProgress(phase="reserving", percent=0)
-    record.reservation_key = new_id("engine")
 
 
 def _answer(record: Record, request: DeployRequest) -> DeployAnswer:

@@ -1,0 +1,159 @@
+"""A host that is lost: its instances are said to be degraded, then planned anew on hosts that are there."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+from pydantic import ValidationError
+
+from compute_common import subjects
+from compute_common.bus import Bus
+from compute_common.enums import InstanceStatus
+from compute_common.lease import Lease, LeaseTerms
+from compute_common.problems import Problem
+from compute_common.schemas.node import Node
+from compute_common.schemas.vllm import DeployRequest
+from vllm_orchestrator.instances.adoption import Adoption
+from vllm_orchestrator.instances.announcer import Announcer
+from vllm_orchestrator.instances.answers import begin, record_of
+from vllm_orchestrator.instances.planner import Planner
+from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.planning.result import NoFit
+from vllm_orchestrator.settings import Settings
+
+log = structlog.get_logger("instances")
+
+TERMS = LeaseTerms(bucket="COMPUTE_INSTANCES_LEASE", max_age_seconds=10.0, renew_seconds=2.0)
+ASK_SECONDS = 2
+PLAN_AGAIN_SECONDS = 15
+
+
+class Takeover:
+    """One orchestrator of the cluster, by lease, does it; each record moves by compare-and-set.
+
+    A host is lost when the registry says that it is offline and its orchestrator does not answer: one that is
+    merely started again, or whose registry entry went, keeps its instances.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        node_id: str,
+        *,
+        settings: Settings,
+        table: InstanceTable,
+        planner: Planner,
+        announcer: Announcer,
+        adoption: Adoption,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._node_id = node_id
+        self._settings = settings
+        self._table = table
+        self._planner = planner
+        self._announcer = announcer
+        self._adoption = adoption
+        self._clock = clock
+        self._lease = Lease(bus, TERMS, node_id)
+        self._lost_since: dict[str, float] = {}
+        self._plan_at: dict[str, float] = {}
+
+    async def release(self) -> None:
+        """Let another orchestrator keep watch at once."""
+        await self._lease.release()
+
+    async def look(self) -> None:
+        """One look at the hosts that own instances; call it every `TERMS.renew_seconds`."""
+        if not self._bus.connected or not await self._lease.step():
+            self._lost_since.clear()
+            return
+        theirs = [record for record in self._table.all() if self._concerns(record)]
+        if not theirs:
+            return
+        lost = await self._lost({record.node_id or "" for record in theirs})
+        if lost is None:
+            return
+        for record in theirs:
+            if record.node_id in lost:
+                await self._follow_loss(record, self._clock() - lost[record.node_id])
+
+    def _concerns(self, record: Record) -> bool:
+        elsewhere = record.node_id not in (None, self._node_id)
+        return elsewhere and record.desired == "ready" and not record.attached
+
+    async def _lost(self, node_ids: set[str]) -> dict[str, float] | None:
+        """Lost hosts → since when; None while the registry does not tell."""
+        ask = {"online_only": False, "status": "offline", "include_draining": True}
+        try:
+            answer = await self._bus.request(subjects.NODES_QUERY, ask, ASK_SECONDS)
+            offline = {Node.model_validate(node).node_id for node in answer.get("nodes", [])}
+        except (Problem, ValidationError, TypeError):
+            return None
+        gone = {each for each in node_ids & offline if not await self._answers(each)}
+        self._lost_since = {each: self._lost_since.get(each, self._clock()) for each in gone}
+        return self._lost_since
+
+    async def _answers(self, node_id: str) -> bool:
+        try:
+            await self._bus.request(subjects.vllm_subject("status", node_id), {}, ASK_SECONDS)
+        except Problem:
+            return False
+        return True
+
+    async def _follow_loss(self, known: Record, seconds: float) -> None:
+        record = await self._table.fetch(known.instance_name)
+        if record is None or record.node_id != known.node_id or not self._concerns(record):
+            return
+        pinned = record.request.get("node_id") is not None
+        if record.status is not InstanceStatus.DEGRADED:
+            log.warning("host lost", instance=record.instance_name, node_id=record.node_id)
+            what = "waits for it" if pinned else "moves when it stays away"
+            await self._degrade(record, f"node '{record.node_id}' is offline; the instance {what}")
+        elif not pinned and seconds >= self._settings.instance_takeover_seconds:
+            await self._move(record)
+
+    async def _degrade(self, record: Record, reason: str) -> None:
+        record = record.model_copy(update={"status": InstanceStatus.DEGRADED, "last_error": reason})
+        if await self._table.replace(record):
+            await self._announcer.tell(record)
+
+    async def _move(self, record: Record) -> None:
+        name = record.instance_name
+        if self._clock() < self._plan_at.get(name, 0):
+            return
+        self._plan_at[name] = self._clock() + PLAN_AGAIN_SECONDS
+        request = DeployRequest.model_validate({**record.request, "instance_name": name})
+        try:
+            found = await self._planner.find(request)
+        except Problem as problem:
+            found = NoFit(problem.detail)
+        if isinstance(found, NoFit):
+            reason = f"node '{record.node_id}' is offline, and no other host takes it: {found.reason}"[:4000]
+            if reason != record.last_error:
+                await self._degrade(record, reason)
+            return
+        moved = record_of(found, request, name, self._settings, record.created_at)
+        if any(place.node_id == record.node_id for place in moved.placement):
+            return
+        moved.epoch, moved.restarts = record.epoch + 1, record.restarts + 1
+        moved.owner, moved.replica_of = record.owner, record.replica_of
+        moved.last_error = f"node '{record.node_id}' went offline"
+        begin(moved)
+        if await self._table.replace(moved):
+            log.warning("instance moves", instance=name, lost=record.node_id, to=moved.node_id)
+            self._plan_at.pop(name, None)
+            await self._announcer.tell(moved)
+            await self._hand_over(moved)
+
+    async def _hand_over(self, record: Record) -> None:
+        """Its new host finds it in the bucket sooner or later; this is sooner."""
+        if record.node_id == self._node_id:
+            await self._adoption.take_up(record.instance_name, [])
+            return
+        body = {"instance_name": record.instance_name}
+        try:
+            await self._bus.request(subjects.vllm_subject("start", record.node_id or ""), body, ASK_SECONDS)
+        except Problem as problem:
+            log.warning("not handed over yet", instance=record.instance_name, cause=problem.cause)
