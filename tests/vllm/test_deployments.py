@@ -67,23 +67,28 @@ def answers(suite: RunningSuite, name: str) -> None:
     assert answer["usage"]["completion_tokens"] == 4
 
 
-def remove(suite: RunningSuite, name: str) -> None:
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("vllm_dist_*")}
+
+
+def remove(suite: RunningSuite, name: str, before: set[str]) -> None:
     """After the end nothing is left: no process, no reservation, no shared memory."""
     gone = suite.request("DELETE", ORCHESTRATOR, f"/api/v1/vllm/instances/{name}")
     assert gone.json()["status"] == "stopped", gone.text
     wait_for(lambda: not [process for process in suite.processes() if "VLLM" in process.name()])
     wait_for(lambda: suite.get(LEDGER, "/api/v1/gpu/reservations")["count"] == 0)
-    assert not [path.name for path in Path("/dev/shm").glob("vllm_dist_*")]
+    assert shared_memory() <= before, "what this engine left in /dev/shm is swept"
 
 
 @pytest.mark.parametrize(("tp", "pp"), [(1, 1), (2, 1), (1, 2)], ids=["one", "tp2", "pp2"])
 def test_on_one_host(suite: RunningSuite, tp: int, pp: int) -> None:
+    before = shared_memory()
     started = deploy(suite, tp, pp)
     assert (started["strategy"], len(started["placement"])) == ("CPU", 1)
     name = started["instance_name"]
     until_ready(suite, name)
     answers(suite, name)
-    remove(suite, name)
+    remove(suite, name, before)
 
 
 def test_ranks_on_two_hosts(suite: RunningSuite, environment: dict[str, str], tmp_path: Path) -> None:
