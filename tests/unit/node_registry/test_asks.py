@@ -43,6 +43,7 @@ def test_while_the_store_is_read_strangers_wait() -> None:
     asks = Asks()
     asks.reading(100.0)
     assert asked(asks, 2000, 101.0) == ALOUD_PER_SECOND
+    asks.listen()
     asks.everybody(0, 102.0)
     assert asked(asks, 2000, 109.0) == ASKED_PER_SECOND
 

@@ -152,6 +152,20 @@ def test_a_cloned_node_id_is_reported_and_a_reboot_is_not() -> None:
     assert "two hosts" in node(table).warnings[0]
 
 
+def test_a_twin_that_is_gone_for_four_deadlines_is_forgotten_until_it_is_back() -> None:
+    table = NodeTable()
+    table.announce(document(boot_id="a", heartbeat_seconds=5), at(0))  # offline after 21 s
+    for second, boot_id in ((1, "b"), (2, "a"), (3, "b"), (4, "a")):
+        table.heartbeat(beat(boot_id=boot_id), at(second))
+    for second in range(9, 89, 5):
+        assert kinds(table.heartbeat(beat(boot_id="a"), at(second))) == []
+    assert "two hosts" in node(table).warnings[0]
+    assert kinds(table.heartbeat(beat(boot_id="a"), at(89))) == ["updated"]
+    assert node(table).warnings == []
+    assert kinds(table.heartbeat(beat(boot_id="b"), at(90))) == ["updated"]
+    assert "two hosts" in node(table).warnings[0]
+
+
 def test_a_document_may_not_grow_without_bound() -> None:
     table = NodeTable(max_document_bytes=2000)
     table.announce(document(a="x" * 1000), at(0))

@@ -1,5 +1,7 @@
 """Merging what a node says of itself: fields present in the message replace, absent ones stay."""
 
+from dataclasses import replace
+
 from pydantic import ValidationError
 
 from compute_common.schemas.base import JsonObject
@@ -58,9 +60,16 @@ def descriptive(document: NodeDocument) -> JsonObject:
     return {name: value for name, value in extra.items() if name not in Node.model_fields}
 
 
-def boots_after(boots: Boots, boot_id: str | None) -> Boots:
-    """A new boot id is a restart; one that was already left behind and speaks again is a second host."""
-    if boot_id is None or boot_id == boots.current:
+def boots_after(boots: Boots, boot_id: str | None, now: float, quiet_seconds: float) -> Boots:
+    """A new boot id is a restart; one that was already left behind and speaks again is a second host.
+
+    It is taken for gone again when for `quiet_seconds` only one was heard.
+    """
+    if boot_id is None:
         return boots
-    cloned = boots.cloned or boot_id == boots.previous
-    return Boots(current=boot_id, previous=boots.current, cloned=cloned)
+    if boot_id != boots.current:
+        cloned = boots.cloned or boot_id == boots.previous
+        return Boots(current=boot_id, previous=boots.current, since=now, cloned=cloned)
+    if boots.cloned and now - boots.since > quiet_seconds:
+        return replace(boots, cloned=False)
+    return boots

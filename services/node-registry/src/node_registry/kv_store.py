@@ -110,10 +110,14 @@ class KvStore(Store):
         waiting = list(dirty)
         for batch in (waiting[start : start + BATCH] for start in range(0, len(waiting), BATCH)):
             dirty.difference_update(batch)
-            outcomes = await asyncio.gather(
-                *(put(bucket, node_id) for node_id in batch),
-                return_exceptions=True,
-            )
+            try:
+                outcomes = await asyncio.gather(
+                    *(put(bucket, node_id) for node_id in batch),
+                    return_exceptions=True,
+                )
+            except asyncio.CancelledError:
+                dirty.update(batch)  # nobody knows which of them arrived
+                raise
             failed = [pair for pair in zip(batch, outcomes, strict=True) if isinstance(pair[1], Exception)]
             self._writes.labels("ok").inc(len(batch) - len(failed))
             if failed:

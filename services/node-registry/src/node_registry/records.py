@@ -23,6 +23,7 @@ class Boots:
 
     current: str | None = None
     previous: str | None = None
+    since: float = 0.0  # monotonic: when `current` was first heard after another
     cloned: bool = False
 
 

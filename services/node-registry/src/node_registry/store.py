@@ -106,11 +106,15 @@ class Store(ABC):
         return added
 
     def _take_in_removal(self, node_id: str, at: Moment) -> None:
-        """A removal this replica missed; a node heard after it is there again."""
+        """A removal this replica missed; a node heard after it is there again.
+
+        By a clock ahead of this one's the order is not known: then a node that is online stays.
+        """
         record = self._table.record(node_id)
+        is_ahead = at.wall > self._now().wall
         if record is None:
             self._table.bury(node_id, at)
-        elif record.life.last_seen < at.mono:
+        elif record.life.last_seen < at.mono and not (is_ahead and record.online):
             self._table.remove(node_id, at)
 
     def _fail(self, error: object) -> None:

@@ -25,6 +25,7 @@ from node_registry.rows import Row, row_of, status_of
 
 MEASUREMENTS_KEPT = 64
 TOMBSTONE_SECONDS = 3600.0
+DEADLINES_WITHOUT_A_TWIN = 4
 
 
 class NodeTable:
@@ -115,7 +116,7 @@ class NodeTable:
             )
             return [*changes, Change("joined", document.node_id)]
         life = seen(old.life, at.mono, at.by_bus)
-        boots = boots_after(old.boots, document.boot_id)
+        boots = self._boots_after(old, document.boot_id, at)
         self._put(replace(old, document=merged, life=life, online=True, boots=boots))
         if not old.online:
             return [Change("joined", document.node_id)]
@@ -134,7 +135,7 @@ class NodeTable:
             online=not goodbye,
             beat=_merged_beat(old.beat, beat),
             last_heartbeat=at.wall,
-            boots=boots_after(old.boots, beat.boot_id),
+            boots=self._boots_after(old, beat.boot_id, at),
         )
         return self._transition(old, new)
 
@@ -279,6 +280,10 @@ class NodeTable:
         else:
             self.kinds.leave(old.kind, node_id)
         return self.kinds.join(profile.facets, node_id)
+
+    def _boots_after(self, old: NodeRecord, boot_id: str | None, at: Moment) -> Boots:
+        quiet_seconds = DEADLINES_WITHOUT_A_TWIN * self.offline_after_seconds(old.node_id)
+        return boots_after(old.boots, boot_id, at.mono, quiet_seconds)
 
     def _transition(self, old: NodeRecord, new: NodeRecord) -> list[Change]:
         self._put(new)
