@@ -8,6 +8,7 @@ from compute_common import subjects
 from compute_common.bus import Message
 from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
+from vllm_orchestrator.instances.planner import Berth
 from vllm_orchestrator.schemas import InstanceRef, LogTail, StartOrder, StatusAsk
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ async def serve(service: "VllmOrchestrator") -> None:
     bus, node_id, desk = service.bus, service.node_id, service.desk
 
     async def request(body: Message) -> object:
-        _code, answer = await desk.deploy(DeployRequest.model_validate(body))
+        _code, answer = await service.groups.deploy(DeployRequest.model_validate(body))
         return answer
 
     async def start(body: Message) -> object:
         if "deploy" in body:
-            _code, answer = await desk.deploy(StartOrder.model_validate(body).deploy, here=True)
+            order = StartOrder.model_validate(body)
+            berth = Berth(node_id, tuple(order.avoid), order.replica_of)
+            _code, answer = await desk.deploy(order.deploy, berth)
             return answer
         name = InstanceRef.model_validate(body).instance_name
         await service.table.fetch(name)  # it may have been given to this host this moment

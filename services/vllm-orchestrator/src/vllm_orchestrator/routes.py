@@ -52,7 +52,7 @@ def _deploying(r: APIRouter, service: "VllmOrchestrator") -> None:
     )
     async def deploy(body: DeployRequest, response: Response) -> DeployAnswer:
         """Plan, reserve and start a model; 409 with the shortfall and what would fit when it does not."""
-        response.status_code, answer = await service.desk.deploy(body)
+        response.status_code, answer = await service.groups.deploy(body)
         return answer
 
     @r.post("/api/v1/vllm/plan", response_model=PlanAnswer)
@@ -68,7 +68,7 @@ def _deploying(r: APIRouter, service: "VllmOrchestrator") -> None:
     @r.post("/api/v1/vllm/instances/{instance_name}/start", response_model=Instance, status_code=202)
     async def start(instance_name: Identifier) -> Instance:
         """Start a planned, stopped or failed instance."""
-        return await service.desk.start(instance_name)
+        return await service.groups.start(instance_name)
 
 
 def _looking(r: APIRouter, service: "VllmOrchestrator") -> None:
@@ -147,9 +147,9 @@ def _ending(r: APIRouter, service: "VllmOrchestrator") -> None:
     @r.post("/api/v1/vllm/instances/{instance_name}/stop", response_model=StopAnswer)
     async def stop(instance_name: Identifier) -> StopAnswer:
         """End the engine, give its memory back, keep the record."""
-        return await service.desk.stop(instance_name, remove=False)
+        return await service.groups.stop(instance_name, remove=False)
 
     @r.delete("/api/v1/vllm/instances/{instance_name}", response_model=StopAnswer)
     async def delete(instance_name: Identifier) -> StopAnswer:
         """End the engine and forget the instance; an attached server is only forgotten."""
-        return await service.desk.stop(instance_name, remove=True)
+        return await service.groups.stop(instance_name, remove=True)

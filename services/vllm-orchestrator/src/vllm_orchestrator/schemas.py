@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from compute_common.ids import Identifier
 from compute_common.schemas.base import Name, Page, Wire
-from compute_common.schemas.vllm import DeployRequest, ModelName
+from compute_common.schemas.vllm import DeployRequest, ModelName, Placement
 
 
 class ModelEntry(Wire):
@@ -50,6 +50,8 @@ class StartOrder(Wire):
     """`compute.vllm.start.v1.<node_id>`: deploy here what another orchestrator planned for this host."""
 
     deploy: DeployRequest
+    avoid: Annotated[list[Placement], Field(max_length=1024)] = []
+    replica_of: Identifier | None = None
 
 
 class InstanceRef(Wire):

@@ -23,6 +23,7 @@ from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.attached import Attachments
 from vllm_orchestrator.instances.desk import Desk
+from vllm_orchestrator.instances.groups import Groups
 from vllm_orchestrator.instances.ledger import LedgerClient
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record
@@ -72,6 +73,7 @@ class VllmOrchestrator(Service):
             announcer=self.announcer,
             llama=llama,
         )
+        self.groups = Groups(self.desk, self.table)
         self.takeover = Takeover(
             self.bus,
             self.node_id,

@@ -42,9 +42,17 @@ def wish_of(request: DeployRequest) -> Wish:
     )
 
 
-def record_of(plan: Plan, request: DeployRequest, name: str, settings: Settings, at: datetime) -> Record:
+def record_of(
+    plan: Plan,
+    request: DeployRequest,
+    name: str,
+    settings: Settings,
+    at: datetime,
+    *,
+    replica_of: str | None = None,
+) -> Record:
     """A planned instance: how it will be started, and a compose file for the same thing."""
-    names = served_names(name, request.model_name, plan.profile)
+    names = served_names(name, request.model_name, plan.profile, replica_of)
     port = settings.port_range.start
     serving = Serving(names, plan.profile.location, settings.engine_bind, port)
     memory = plan.memory
@@ -82,6 +90,7 @@ def record_of(plan: Plan, request: DeployRequest, name: str, settings: Settings,
         served_names=names,
         node_id=plan.places[0].node_id,
         owner=request.owner,
+        replica_of=replica_of,
         idle_timeout_seconds=request.idle_timeout_seconds or None,
         created_at=at,
         desired="stopped",

@@ -1,5 +1,7 @@
 """Deploy, start, stop, remove: what clients ask of this host's instances."""
 
+from collections.abc import Iterable
+
 import structlog
 
 from compute_common import subjects
@@ -13,13 +15,14 @@ from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of, refusal
 from vllm_orchestrator.instances.equipment import equip
-from vllm_orchestrator.instances.planner import Planner
+from vllm_orchestrator.instances.planner import ANYWHERE, Berth, Planner
 from vllm_orchestrator.instances.record import Record, default_name, request_of
 from vllm_orchestrator.instances.roster import ENDED, Roster
 from vllm_orchestrator.instances.runner import Runner
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.tools import Tools
-from vllm_orchestrator.planning.result import NoFit, Plan
+from vllm_orchestrator.planning.result import NoFit
+from vllm_orchestrator.schemas import StartOrder
 
 log = structlog.get_logger("desk")
 
@@ -56,13 +59,10 @@ class Desk:
 
     # --- deploy
 
-    async def deploy(self, request: DeployRequest, *, here: bool = False) -> tuple[int, DeployAnswer]:
-        """(202, the instance that now starts) or (200, the one that runs, or the plan of a dry run).
-
-        `here`: another orchestrator has chosen this host.
-        """
+    async def deploy(self, request: DeployRequest, berth: Berth = ANYWHERE) -> tuple[int, DeployAnswer]:
+        """(202, the instance that now starts) or (200, the one that runs, or the plan of a dry run)."""
         if request.node_id not in (None, self._node_id) and not request.dry_run:
-            return 202, await self._forward(request.node_id, request)
+            return 202, await self._forward(request.node_id, request, berth)
         for _try in range(NAME_TRIES):
             name = request.instance_name or default_name(request.model_name, self._table.names())
             async with self._roster.lock(name):
@@ -71,27 +71,25 @@ class Desk:
                     answer = await self._again(existing, request)
                     if answer is not None:
                         return answer
-                done = await self._deploy(name, request, existing, here=here)
+                done = await self._deploy(name, request, existing, berth)
             if done is not None:
                 return done
         raise unavailable("contended", "other deployments took the names that were tried; try again")
 
     async def _deploy(
-        self, name: str, request: DeployRequest, existing: Record | None, *, here: bool
+        self, name: str, request: DeployRequest, existing: Record | None, berth: Berth
     ) -> tuple[int, DeployAnswer] | None:
         """None when somebody else took the name this moment: look again."""
-        found = await self._planner.find(request, self._node_id if here else None)
+        found = await self._planner.find(request, berth)
         if isinstance(found, NoFit):
             raise refusal(found)
-        record = record_of(found, request, name, self._tools.settings, utc_now())
+        record = record_of(found, request, name, self._tools.settings, utc_now(), replica_of=berth.replica_of)
         if request.dry_run:
             return 200, _answer(record, request)
         if request.auto_start:
-            self._startable_here(found)
             if record.node_id != self._node_id:
-                return 202, await self._forward(
-                    record.node_id, request.model_copy(update={"instance_name": name})
-                )
+                named = request.model_copy(update={"instance_name": name})
+                return 202, await self._forward(record.node_id, named, berth)
             await equip(record, self._llama)
             begin(record)
         if existing is not None:
@@ -121,17 +119,6 @@ class Desk:
             return 202, _answer(existing, request)
         return 200, _answer(existing, request)
 
-    def _startable_here(self, plan: Plan) -> None:
-        if len(plan.places) == 1:
-            return
-        hosts = ", ".join(place.node_id for place in plan.places)
-        raise conflict(
-            "several-hosts",
-            f"the only layout that fits spans {hosts}, and this version starts engines on one host: deploy"
-            " with auto_start false and run the generated compose file on each of them",
-            placement=[{"node_id": place.node_id, "gpu_indices": place.gpu_indices} for place in plan.places],
-        )
-
     async def _launch(self, record: Record, before: Record | None) -> None:
         """Reserve, then supervise; a refused reservation leaves what was there before."""
         runner = Runner(record, self._tools)
@@ -147,9 +134,9 @@ class Desk:
         await self._announcer.changed(record)
         self._roster.supervise(runner)
 
-    async def _forward(self, node_id: str | None, request: DeployRequest) -> DeployAnswer:
+    async def _forward(self, node_id: str | None, request: DeployRequest, berth: Berth) -> DeployAnswer:
         """Let the host's own orchestrator do it."""
-        body = {"deploy": request.model_dump(mode="json", exclude_none=True)}
+        body = StartOrder(deploy=request, avoid=list(berth.avoid), replica_of=berth.replica_of)
         try:
             answer = await self._bus.request(
                 subjects.vllm_subject("start", node_id or ""), body, FORWARD_SECONDS
@@ -173,7 +160,8 @@ class Desk:
         if record.desired == "ready":  # handed over by one that took it from a lost host
             await self._adoption.take_up(name, [])
         elif record.status in (*ENDED, InstanceStatus.PLANNED):
-            await self.deploy(DeployRequest.model_validate({**record.request, "instance_name": name}))
+            request = DeployRequest.model_validate({**record.request, "instance_name": name})
+            await self.deploy(request, self._berth(record))
         return self.require(name).public()
 
     async def stop(self, name: str, *, remove: bool) -> StopAnswer:
@@ -222,6 +210,9 @@ class Desk:
         body = {"instance_name": record.instance_name, "remove": remove}
         return StopAnswer.model_validate(await self._bus.request(subject, body, patience))
 
+    def _berth(self, record: Record) -> Berth:
+        return berth_of(record, self._table.all())
+
     def _require_nats(self) -> None:
         if not self._bus.connected:
             raise unavailable("nats-unavailable", "NATS is not connected; the record cannot be changed now")
@@ -232,6 +223,19 @@ class Desk:
         if record is None:
             raise not_found("unknown-instance", f"there is no instance '{name}'; see /api/v1/vllm/instances")
         return record
+
+
+def berth_of(record: Record, others: Iterable[Record]) -> Berth:
+    """Apart from its siblings, whose deployment it belongs to."""
+    group = record.replica_of or record.instance_name
+    siblings = [
+        each
+        for each in others
+        if group in (each.instance_name, each.replica_of) and each.instance_name != record.instance_name
+    ]
+    return Berth(
+        avoid=tuple(place for each in siblings for place in each.placement), replica_of=record.replica_of
+    )
 
 
 def _answer(record: Record, request: DeployRequest) -> DeployAnswer:

@@ -1,10 +1,11 @@
 """From a request to a plan: the model's files, the hosts of now, the pure planner."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from compute_common.enums import EngineKind
 from compute_common.problems import Problem, invalid
-from compute_common.schemas.vllm import DeployRequest, PlanAnswer, PlanRequest
+from compute_common.schemas.vllm import DeployRequest, Placement, PlanAnswer, PlanRequest
 from compute_common.times import utc_now
 from vllm_orchestrator.instances.answers import plan_answer, record_of, wish_of
 from vllm_orchestrator.instances.record import default_name
@@ -21,6 +22,29 @@ from vllm_orchestrator.schemas import ModelEntry, ModelList
 from vllm_orchestrator.settings import Settings
 
 
+@dataclass(frozen=True)
+class Berth:
+    """Where one instance may go: on the host `only`, apart from the places of its siblings."""
+
+    only: str | None = None
+    avoid: tuple[Placement, ...] = ()
+    replica_of: str | None = None
+
+
+ANYWHERE = Berth()
+
+
+def apart(hosts: Sequence[Host], avoid: Sequence[Placement]) -> list[Host]:
+    """The hosts without the GPUs, and for engines on RAM without the hosts, of these places."""
+    cards = {(place.node_id, index) for place in avoid for index in place.gpu_indices}
+    whole = {place.node_id for place in avoid if not place.gpu_indices}
+    return [
+        replace(host, gpus=tuple(gpu for gpu in host.gpus if (host.node_id, gpu.index) not in cards))
+        for host in hosts
+        if host.node_id not in whole
+    ]
+
+
 class Planner:
     """Answers plan questions; starts nothing."""
 
@@ -30,18 +54,17 @@ class Planner:
         self._hosts = hosts
         self._node_id = node_id
 
-    async def find(self, request: DeployRequest, only: str | None = None) -> Plan | NoFit:
-        """The plan for a deployment on the hosts of now, or on the host `only`.
-
-        Raises Problem for a model that cannot be known.
-        """
-        if request.replicas is not None and request.replicas > 1:
-            raise invalid("one deployment is one instance: deploy again under another instance_name")
+    async def find(self, request: DeployRequest, berth: Berth = ANYWHERE) -> Plan | NoFit:
+        """The plan for a deployment on the hosts of now. Raises Problem for a model that cannot be known."""
         model = self._folder.resolve(request.model_name, request.model_path)
         wish = wish_of(request)
-        if only is not None:
-            wish = replace(wish, node_id=only)
-        return plan(model, self._usable(model, await self._hosts.now()), wish)
+        if berth.only is not None:
+            wish = replace(wish, node_id=berth.only)
+        hosts = self._usable(model, await self._hosts.now())
+        found = plan(model, apart(hosts, berth.avoid), wish)
+        if isinstance(found, NoFit) and model.gguf is not None and berth.avoid:
+            return plan(model, hosts, wish)  # RAM has no second card: beside its sibling then
+        return found
 
     async def what_if(self, request: PlanRequest) -> PlanAnswer:
         """The same question, also about hosts and models that are not here."""

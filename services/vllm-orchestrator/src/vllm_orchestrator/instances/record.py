@@ -56,10 +56,18 @@ def default_name(model_name: str, taken: Container[str]) -> str:
     return name
 
 
-def served_names(instance_name: str, model_name: str, profile: ModelProfile | None) -> list[str]:
+def replica_name(name: str, number: int) -> str:
+    """The name of a further replica; an identifier as `name` is."""
+    suffix = f"-r{number}"
+    return name[: 128 - len(suffix)] + suffix
+
+
+def served_names(
+    instance_name: str, model_name: str, profile: ModelProfile | None, replica_of: str | None = None
+) -> list[str]:
     """Every name an instance answers to, its own first, without repeats."""
     known = (profile.name, *profile.aliases) if profile else ()
-    names = (instance_name, model_name, *known)
+    names = (instance_name, replica_of or instance_name, model_name, *known)
     return _unlike(name for each in names for name in (each, each.rpartition("/")[2]))
 
 

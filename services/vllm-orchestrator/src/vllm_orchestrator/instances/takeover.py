@@ -16,6 +16,7 @@ from compute_common.schemas.vllm import DeployRequest
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of
+from vllm_orchestrator.instances.desk import berth_of
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.table import InstanceTable
@@ -126,7 +127,7 @@ class Takeover:
         self._plan_at[name] = self._clock() + PLAN_AGAIN_SECONDS
         request = DeployRequest.model_validate({**record.request, "instance_name": name})
         try:
-            found = await self._planner.find(request)
+            found = await self._planner.find(request, berth_of(record, self._table.all()))
         except Problem as problem:
             found = NoFit(problem.detail)
         if isinstance(found, NoFit):
@@ -134,11 +135,12 @@ class Takeover:
             if reason != record.last_error:
                 await self._degrade(record, reason)
             return
-        moved = record_of(found, request, name, self._settings, record.created_at)
+        moved = record_of(
+            found, request, name, self._settings, record.created_at, replica_of=record.replica_of
+        )
         if any(place.node_id == record.node_id for place in moved.placement):
             return
         moved.epoch, moved.restarts = record.epoch + 1, record.restarts + 1
-        moved.owner, moved.replica_of = record.owner, record.replica_of
         moved.last_error = f"node '{record.node_id}' went offline"
         begin(moved)
         if await self._table.replace(moved):
