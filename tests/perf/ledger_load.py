@@ -73,7 +73,7 @@ async def closed_loop(connections: list[Connection], seconds: float) -> Tally:
 async def open_loop(connections: list[Connection], seconds: float, rate: float) -> Tally:
     """`rate` pairs a second whatever the server does; a pair waits for a connection on its own time."""
     tally, begin = Tally(), time.perf_counter()
-    idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
+    idle: asyncio.Queue[Connection] = asyncio.Queue()
     for connection in connections:
         idle.put_nowait(connection)
 

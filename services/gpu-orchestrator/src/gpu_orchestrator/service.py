@@ -12,7 +12,7 @@ from compute_common.problems import Problem
 from compute_common.schemas.gpu import ReservationEvent
 from compute_common.shell import Service
 from compute_common.shell.service import Check
-from compute_common.tasks import end_tasks
+from compute_common.tasks import end_tasks, every
 from compute_common.times import utc_now
 from gpu_orchestrator import bus_handlers, routes, views
 from gpu_orchestrator.desk import ReservationDesk
@@ -70,21 +70,18 @@ class GpuOrchestrator(Service):
 
     async def start(self) -> None:
         await self.desk.open()
-        await self._look()
+        try:
+            await self._look()
+        except Exception:  # a driver's oddity must not keep the ledger down
+            log.exception("the first look at this host's memory failed")
         await bus_handlers.serve(self.bus, self.hosts.local)
-        self._poller = asyncio.create_task(self._poll(), name="memory-poller")
+        self._poller = asyncio.create_task(
+            every(self.settings.poll_seconds, self._look), name="memory-poller"
+        )
 
     async def stop(self) -> None:
         await end_tasks([self._poller])
         await self.desk.close()
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.poll_seconds)
-            try:
-                await self._look()
-            except Exception:
-                log.exception("a look at this host's memory failed")
 
     async def _look(self) -> None:
         view = await self.desk.look()
