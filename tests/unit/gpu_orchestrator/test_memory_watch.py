@@ -62,3 +62,13 @@ def test_of_a_lost_card_nothing_is_said() -> None:
     told = [warning for t in range(220, 300) for warning in watch.observe(gpu(t, 24_564, "lost"))]
     assert [(w.gpu_index, w.level) for w in told] == [(0, MemoryLevel.OK)]
     assert watch.node_level() is MemoryLevel.OK
+
+
+def test_a_gpu_without_memory_of_its_own_is_judged_like_ram() -> None:
+    watch = MemoryWatch("host-a", Ledger)
+    ram = Device(RAM, None, 120_000, 116_000)
+    integrated = Device("GPU-0", 0, 120_000, 116_000, pool=frozenset({RAM}))
+    seen = View({RAM: ram, "GPU-0": integrated}, (), RamReading(120_000, 4_000), {}, 1.0)
+    told = watch.observe(seen)
+    assert [(w.gpu_index, w.level) for w in told] == [(None, MemoryLevel.WARN), (0, MemoryLevel.WARN)]
+    assert watch.node_level() is MemoryLevel.WARN

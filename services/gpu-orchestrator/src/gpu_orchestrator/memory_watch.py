@@ -50,7 +50,8 @@ class MemoryWatch:
         return [warning for warning in due if warning is not None]
 
     def _followed(self, device: Device, now: float) -> Track:
-        floors = Floors.of_ram(device.total_mb) if device.key == RAM else Floors.of_gpu()
+        of_ram = device.key == RAM or RAM in device.pool  # an integrated GPU has no memory but the system's
+        floors = Floors.of_ram(device.total_mb) if of_ram else Floors.of_gpu()
         committed = self._ledger().balance(device).committed_mb
         sample = Sample(now, device.total_mb - device.used_mb, device.total_mb - committed)
         return follow(self._tracks.get(device.key, Track()), sample, floors)
