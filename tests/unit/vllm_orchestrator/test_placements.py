@@ -104,7 +104,12 @@ def test_an_fp8_block_bounds_tensor_parallel() -> None:
     hosts = [host("h", 8, RTX_4090)]
     assert found(fp8, hosts).tp in (1, 2)
     for degree in (4, 8):
-        assert "quantisation block" in refused(fp8, hosts, Wish(tp=degree)).reason
+        dealt = found(fp8, hosts, Wish(tp=degree))
+        assert dealt.expert_parallel
+        assert (
+            "quantisation block of 128"
+            in {each.layout: each.reason for each in dealt.rejected}[f"TP {degree} x PP {dealt.pp}"]
+        )
 
 
 def test_the_specifications_own_model() -> None:

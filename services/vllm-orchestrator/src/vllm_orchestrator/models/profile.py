@@ -70,9 +70,12 @@ class ModelProfile:
         """MLA: one compressed KV per token, never split over tensor-parallel ranks."""
         return self.kv_lora_rank > 0
 
-    def has_experts(self, layer: int) -> bool:
-        """Whether this layer's feed-forward is a mixture of experts."""
-        return bool(self.experts) and layer >= self.dense_layers and (layer + 1) % self.moe_every == 0
+    def layers_with_experts(self, layers: range) -> int:
+        """How many of these layers have a mixture of experts as their feed-forward."""
+        first = max(layers.start, self.dense_layers)
+        if not self.experts or layers.stop <= first:
+            return 0
+        return layers.stop // self.moe_every - first // self.moe_every
 
 
 class ProfileError(ValueError):

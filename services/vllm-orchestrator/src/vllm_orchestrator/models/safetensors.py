@@ -54,7 +54,7 @@ def weight_bytes_of(folder: Path) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files an engine loads: those of the index, where there is none all but a duplicate `consolidated`."""
+    """The files an engine loads: those of the index, else all but a duplicate `consolidated`."""
     index = folder / INDEX
     if index.is_file():
         return [_shard(folder, name) for name in _indexed(index)]

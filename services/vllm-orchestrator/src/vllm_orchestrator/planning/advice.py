@@ -1,34 +1,59 @@
 """On no fit: what would fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from vllm_orchestrator.models.profile import ModelProfile
-from vllm_orchestrator.planning.gpu import plan_gpu
+from vllm_orchestrator.planning.gpu import SHORTEST_CONTEXT, plan_gpu
 from vllm_orchestrator.planning.inventory import GpuSlot, Host
 from vllm_orchestrator.planning.memory import counted_parameters
 from vllm_orchestrator.planning.result import Plan, Wish, to_mib
 
 CARDS = (("24 GB", 24_564), ("48 GB", 46_068), ("80 GB", 81_559), ("141 GB", 143_771))
-COUNTS = (1, 2, 4, 8)
+MOST_CARDS = 8
 GGUF_BYTES_PER_PARAMETER = 0.6  # a Q4_K_M file
+FP8_FROM = 8.9
+_FOUR_BITS = ("awq", "gptq", "awq_marlin", "gptq_marlin")
 
 
 def what_would_fit(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> tuple[dict[str, Any], ...]:
     """Changes to the request that fit these hosts, then hardware that would do, then a GGUF in RAM."""
     found: list[dict[str, Any]] = []
     free = replace(wish, tp=None, pp=None, strategy=None)
-    for change, other in (("4-bit weights (an AWQ or GPTQ variant)", replace(free, quantization="awq")),):
-        if profile.quantization is None:
-            found.extend(_described(change, profile, hosts, other))
-    if wish.max_model_len is not None:
-        found.extend(_described("a shorter context", profile, hosts, replace(wish, max_model_len=None)))
-    if wish.tp or wish.pp or wish.strategy:
-        found.extend(_described("another layout", profile, hosts, free))
+    for change, other in _changes(profile, hosts, wish, free):
+        found.extend(_described(change, profile, hosts, other))
     found.extend(_hardware(profile, replace(free, node_id=None)))
     found.extend(_gguf(profile, hosts))
     return tuple(found)
+
+
+def _changes(
+    profile: ModelProfile, hosts: Sequence[Host], wish: Wish, free: Wish
+) -> Iterator[tuple[str, Wish]]:
+    """Requests that ask for less, the least loss first; formats as the hosts' detectors recommend them."""
+    if profile.quantization is None:
+        if _has_kernels(hosts, ("fp8",), FP8_FROM):
+            yield "8-bit weights (an FP8 variant)", replace(free, quantization="fp8")
+        if _has_kernels(hosts, _FOUR_BITS, None):
+            yield "4-bit weights (an AWQ or GPTQ variant)", replace(free, quantization="awq")
+    if wish.max_model_len is not None:
+        yield "a shorter context", replace(wish, max_model_len=None)
+    if wish.kv_cache_dtype is None and _has_kernels(hosts, ("fp8",), FP8_FROM):
+        yield "a KV cache in fp8", replace(wish, kv_cache_dtype="fp8")
+    if wish.tp or wish.pp or wish.strategy:
+        yield "another layout", free
+
+
+def _has_kernels(hosts: Sequence[Host], formats: Sequence[str], capability: float | None) -> bool:
+    """Whether some host recommends one of the formats; by its cards where its detector said nothing."""
+    for host in hosts:
+        if host.advice.quantization:
+            if set(formats) & set(host.advice.quantization):
+                return True
+        elif capability is None or any((gpu.capability or 0.0) >= capability for gpu in host.gpus):
+            return True
+    return False
 
 
 def _described(change: str, profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> list[dict[str, Any]]:
@@ -50,22 +75,29 @@ def _described(change: str, profile: ModelProfile, hosts: Sequence[Host], wish: 
 def _hardware(profile: ModelProfile, wish: Wish) -> list[dict[str, Any]]:
     """For each common card the fewest of one host that carry the model."""
     found = []
+    shortest = replace(wish, max_model_len=wish.max_model_len or min(profile.max_len, SHORTEST_CONTEXT))
     for label, total in CARDS:
-        for count in COUNTS:
-            gpus = tuple(GpuSlot(index, "nvidia", f"{label} GPU", total, total) for index in range(count))
-            plan = plan_gpu(profile, [Host("one-host", gpus)], wish)
-            if isinstance(plan, Plan):
-                found.append(
-                    {
-                        "change": f"a host with {count} x {label} GPU",
-                        "strategy": plan.strategy.value,
-                        "tensor_parallel_size": plan.tp,
-                        "pipeline_parallel_size": plan.pp,
-                        "max_model_len": plan.max_model_len,
-                    }
-                )
-                break
+        least = plan_gpu(profile, [_host_of(label, total, MOST_CARDS)], shortest)
+        if not isinstance(least, Plan):
+            continue
+        count = least.tp * least.pp
+        plan = plan_gpu(profile, [_host_of(label, total, count)], wish)
+        if isinstance(plan, Plan):
+            found.append(
+                {
+                    "change": f"a host with {count} x {label} GPU",
+                    "strategy": plan.strategy.value,
+                    "tensor_parallel_size": plan.tp,
+                    "pipeline_parallel_size": plan.pp,
+                    "max_model_len": plan.max_model_len,
+                }
+            )
     return found
+
+
+def _host_of(label: str, total: int, count: int) -> Host:
+    slots = (GpuSlot(index, "nvidia", f"{label} GPU", total, total) for index in range(count))
+    return Host("one-host", tuple(slots))
 
 
 def _gguf(profile: ModelProfile, hosts: Sequence[Host]) -> list[dict[str, Any]]:

@@ -1,95 +1,176 @@
-"""Planning vLLM over GPUs."""
+"""Planning vLLM over GPUs: every shape the model allows, on the best cards for each, cheapest first."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from math import ceil, floor
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from compute_common.enums import EngineKind
-from compute_common.units import MIB
 from vllm_orchestrator.models.profile import ModelProfile
+from vllm_orchestrator.planning.attempt import MARGIN_MB, Attempt, Memory, need_mb
+from vllm_orchestrator.planning.explain import as_alternative, as_plan, no_fit
 from vllm_orchestrator.planning.feasibility import why_not
-from vllm_orchestrator.planning.inventory import GpuSlot, Host
-from vllm_orchestrator.planning.layouts import Layout, on_one_host, over_hosts, unlike, wanted
-from vllm_orchestrator.planning.memory import RankMemory, Workload, fullest_rank
-from vllm_orchestrator.planning.result import NoFit, Place, Plan, Rejected, Wish, to_mib
+from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind
+from vllm_orchestrator.planning.layouts import (
+    MAX_STAGES_OVER_HOSTS,
+    Fleet,
+    Group,
+    Layout,
+    Shape,
+    together,
+    wanted,
+)
+from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish, to_mib
+from vllm_orchestrator.planning.speed import measured_speed
+from vllm_orchestrator.planning.weights import whole_weight_bytes
 
-UTILIZATION = 0.92  # vLLM's own default since 0.22
 SHORTEST_CONTEXT = 4096
-SHARED_CACHE_TOKENS = 65_536  # the KV cache a right-sized instance is given, at least one full request
-WHOLE_CARD_FROM = 0.45  # an instance that needs more of a card than this is given the card
-BIG_CARD_MB, HUGE_CARD_MB = 70 * 1024, 160 * 1024
-MAX_REJECTED = 40
+MAX_REJECTED = 200
+MAX_ALTERNATIVES = 8
 
-
-@dataclass(frozen=True)
-class _Try:
-    layout: Layout
-    workload: Workload
-    memory: RankMemory
-    usable_mb: int  # per GPU: the least of the cards
-    total_mb: int
-
-    @property
-    def short_mb(self) -> int:
-        return to_mib(self.memory.least) - self.usable_mb
+__all__ = ["SHORTEST_CONTEXT", "asked_for", "plan_gpu"]
 
 
 def plan_gpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
-    """The best layout of `profile` over the GPUs of `hosts`, or what is short.
+    """The best layout of `profile` over the GPUs of `hosts`, the next best, and why others are not; or what
+    is short.
 
-    One host before several, the whole context before a shortened one (when none was asked for), fewest cards.
+    One host before several, cards of one kind before several, the whole context before a shortened one (when
+    none was asked for), tensor parallel before stages, fewest cards.
     """
     profile = asked_for(profile, wish)
-    hosts = [host for host in hosts if wish.node_id in (None, host.node_id)]
-    search = _Search(profile, wish)
-    single = [layout for host in unlike(hosts) for layout in on_one_host(host)]
-    for layouts in (single, over_hosts(hosts)):
-        found = search.first_fit(layouts)
-        if found is not None:
-            return search.plan(found)
-    return search.no_fit(hosts)
+    hosts = [host for host in hosts if host.gpus and wish.node_id in (None, host.node_id)]
+    search = _Search(profile, Fleet(hosts), wish)
+    for level in (search.one_host, search.one_host_mixed, search.over_hosts):
+        found = level()
+        if found:
+            best, *others = sorted(found, key=search.cost)
+            others = sorted(others, key=search.cost)[:MAX_ALTERNATIVES]
+            return replace(
+                as_plan(profile, wish, best),
+                rejected=search.rejections(),
+                alternatives=tuple(as_alternative(profile, other) for other in others),
+            )
+    return no_fit(profile, wish, hosts, search.closest, search.rejections())
 
 
 def asked_for(profile: ModelProfile, wish: Wish) -> ModelProfile:
     """The profile under the asked-for dtype and quantisation."""
-    if wish.quantization and wish.quantization != profile.quantization:
-        profile = replace(
-            profile, quantization=wish.quantization.lower(), weight_bytes=0, group_size=0, weight_block=0
-        )
+    if wish.quantization and wish.quantization.lower() != profile.quantization:
+        method = wish.quantization.lower()
+        profile = replace(profile, quantization=method, weight_bytes=0, bits=0, group_size=0, weight_block=0)
     if wish.dtype and wish.dtype != "auto" and profile.quantization is None and not profile.weight_bytes:
         profile = replace(profile, dtype=wish.dtype)
     return profile
 
 
 class _Search:
-    def __init__(self, profile: ModelProfile, wish: Wish) -> None:
+    def __init__(self, profile: ModelProfile, fleet: Fleet, wish: Wish) -> None:
         self.profile = profile
         self.wish = wish
-        self.rejected: dict[str, str] = {}
-        self.closest: _Try | None = None
-        self._memory = cache(lambda tp, pp, workload: fullest_rank(profile, tp, pp, workload))
+        self.fleet = fleet
+        self.memory = Memory(profile, wish)
+        self.closest: Attempt | None = None
+        self._rejected: dict[str, str] = {}
+        self._weights_mb = to_mib(whole_weight_bytes(profile))
+        self._speeds = {
+            host.node_id: speed for host in fleet.all_hosts if (speed := measured_speed(profile, host))
+        }
 
-    def first_fit(self, layouts: Iterable[Layout]) -> _Try | None:
-        """The cheapest layout that fits, at the longest context for which any does."""
-        possible = [layout for layout in layouts if self._possible(layout)]
-        possible.sort(key=lambda layout: layout.cost)
-        for length in self._lengths():
-            for layout in possible:
-                attempt = self._attempt(layout, length)
+    def cost(self, attempt: Attempt) -> tuple[object, ...]:
+        """Fewest hosts, one kind, TP before PP, fewest cards and stages, links, speed, least left over."""
+        layout = attempt.layout
+        shape, cards = layout.shape, layout.gpus
+        return (
+            len(layout.groups),
+            layout.mixed,
+            shape.pp if len(layout.groups) > 1 else shape.pp > 1,
+            len(cards),
+            shape.pp,
+            shape.tp > 1 and not cards[0].links,
+            -min(self._speeds.get(host.node_id, 0.0) for host, _group in layout.groups),
+            sum(gpu.free_mb for gpu in cards),
+            -min(gpu.bandwidth_gb_s or 0.0 for gpu in cards),
+        )
+
+    def one_host(self) -> list[Attempt]:
+        """Cards of one kind on one host."""
+        shapes = [
+            (kind, shape)
+            for kind in self.fleet.kinds
+            for shape in self._allowed(self.fleet.most_cards(kind), self.fleet.sample(kind))
+        ]
+        return self._longest(lambda length: self._on_one_host(shapes, length))
+
+    def _on_one_host(self, shapes: Sequence[tuple[Kind, Shape]], length: int) -> Iterator[Attempt]:
+        for kind, shape in shapes:
+            cards = shape.tp * shape.pp
+            sample = self.fleet.sample(kind)
+            need = need_mb(self.memory.uniform(shape, sample, length))
+            place = self._placed(kind, cards, need, sample)
+            if place is not None:
+                yield self.memory.attempt(_layout(shape, place), length)
+                continue
+            nearest = self.fleet.emptiest(kind, cards)
+            if nearest is not None:
+                self._note(self.memory.attempt(_layout(shape, nearest), length))
+
+    def _placed(self, kind: Kind, cards: int, need: int, sample: GpuSlot) -> Group | None:
+        claim = int(sample.total_mb * self.memory.share)
+        if need > claim:
+            return None
+        # vLLM refuses to start when less than the asked share is free, so an asked share is all or nothing
+        least = claim if self.wish.gpu_memory_utilization is not None else need
+        return self.fleet.best(kind, cards, least, self._speeds)
+
+    def one_host_mixed(self) -> list[Attempt]:
+        """Stages on unlike cards of one host."""
+        return self._longest(lambda length: self._tried(self._mixed(one_host=True), length))
+
+    def over_hosts(self) -> list[Attempt]:
+        """Stages over hosts: cards of one kind, else of unlike kinds."""
+        alike = self._longest(lambda length: self._tried(self._alike(), length))
+        return alike or self._longest(lambda length: self._tried(self._mixed(one_host=False), length))
+
+    def _alike(self) -> Iterator[list[Layout]]:
+        for tp in self._degrees():
+            for stages in self.fleet.over_hosts(tp):
+                yield [one for one in self._prefixes(tp, stages) if len(one.groups) > 1]
+
+    def _mixed(self, *, one_host: bool) -> Iterator[list[Layout]]:
+        for tp in self._degrees():
+            for stages in self.fleet.over_kinds(tp):
+                layouts = [one for one in self._prefixes(tp, stages) if one.mixed]
+                yield [one for one in layouts if (len(one.groups) == 1) is one_host]
+
+    def _prefixes(self, tp: int, stages: Sequence[Group]) -> Iterator[Layout]:
+        """The first 2, 3, … of the stages, from where they can hold the weights at all."""
+        sample = stages[0][1][0]
+        for pp in range(2, min(len(stages), MAX_STAGES_OVER_HOSTS) + 1):
+            room = sum(tp * group[-1].free_mb for _host, group in stages[:pp])
+            if room < self._weights_mb and pp < min(len(stages), MAX_STAGES_OVER_HOSTS):
+                continue
+            for shape in self._variants(tp, pp, sample):
+                yield Layout(shape, together(stages[:pp]))
+
+    def _tried(self, rows: Iterable[list[Layout]], length: int) -> Iterator[Attempt]:
+        """Of each row, which goes from few stages to many, the first that fits."""
+        for row in rows:
+            for layout in row:
+                attempt = self.memory.attempt(layout, length)
                 if attempt.short_mb <= 0:
-                    return attempt
-                self._note(layout, attempt)
-        return None
+                    yield attempt
+                    break
+                self._note(attempt)
 
-    def _possible(self, layout: Layout) -> bool:
-        if not wanted(layout, self.wish):
-            return False
-        reason = why_not(self.profile, layout.tp, layout.pp, layout.gpus[0].capability)
-        if reason is not None:
-            self.rejected.setdefault(f"TP {layout.tp} x PP {layout.pp}", reason)
-        return reason is None
+    def _longest(self, tried: Callable[[int], Iterator[Attempt]]) -> list[Attempt]:
+        """What fits at the longest context at which anything does."""
+        *longer, shortest = self._lengths()
+        at_least = list(tried(shortest))
+        if not at_least:
+            return []
+        for length in longer:
+            found = list(tried(length))
+            if found:
+                return found
+        return at_least
 
     def _lengths(self) -> list[int]:
         if self.wish.max_model_len is not None:
@@ -99,139 +180,46 @@ class _Search:
             lengths.append(lengths[-1] // 2)
         return lengths
 
-    def _attempt(self, layout: Layout, length: int) -> _Try:
-        total = min(gpu.total_mb for gpu in layout.gpus)
-        workload = workload_for(self.wish, length, total)
-        share = self.wish.gpu_memory_utilization or UTILIZATION
-        usable = min(_usable_mb(gpu, share) for gpu in layout.gpus)
-        return _Try(layout, workload, self._memory(layout.tp, layout.pp, workload), usable, total)
+    def _degrees(self) -> list[int]:
+        most = max((self.fleet.most_cards(kind) for kind in self.fleet.kinds), default=0)
+        return [tp for tp in range(1, most + 1) if self.wish.tp in (None, tp)]
 
-    def _note(self, layout: Layout, attempt: _Try) -> None:
-        need = to_mib(attempt.memory.least)
-        reason = f"needs {need} MiB per GPU, {attempt.usable_mb} usable: {attempt.short_mb} MiB short"
-        self.rejected[layout.label] = reason
+    def _allowed(self, most: int, sample: GpuSlot) -> Iterator[Shape]:
+        for cards in range(1, most + 1):
+            for tp in range(1, cards + 1):
+                if cards % tp == 0:
+                    yield from self._variants(tp, cards // tp, sample)
+
+    def _variants(self, tp: int, pp: int, sample: GpuSlot) -> Iterator[Shape]:
+        """The shape when the model allows it; with whole experts where only splitting them is in the way."""
+        shape = Shape(tp, pp)
+        if not wanted(shape, self.wish):
+            return
+        profile, card, dtype = self.profile, sample.capability, self.wish.dtype
+        reason = why_not(profile, tp, pp, card, dtype=dtype)
+        if reason is None:
+            yield shape
+            return
+        self._rejected.setdefault(shape.label, reason)
+        whole = profile.experts and tp > 1
+        if whole and why_not(profile, tp, pp, card, dtype=dtype, whole_experts=True) is None:
+            yield Shape(tp, pp, expert_parallel=True)
+
+    def _note(self, attempt: Attempt) -> None:
+        memory = attempt.memory
+        reason = (
+            f"needs {to_mib(memory.least)} MiB per GPU and a margin of {MARGIN_MB} at a context of"
+            f" {attempt.workload.max_model_len}, {attempt.usable_mb} usable: {attempt.short_mb} MiB short"
+        )
+        self._rejected[attempt.layout.label] = reason
         if self.closest is None or attempt.short_mb < self.closest.short_mb:
             self.closest = attempt
 
-    def plan(self, found: _Try) -> Plan:
-        layout, memory = found.layout, found.memory
-        reserved, utilization = right_size(found.usable_mb, found.total_mb, memory, self.wish)
-        cache_bytes = max(memory.request, reserved * MIB - memory.fixed)
-        tokens = cache_bytes * memory.tokens_per_request // max(1, memory.request)
-        workload = found.workload
-        return Plan(
-            profile=self.profile,
-            engine=EngineKind.VLLM,
-            strategy=layout.strategy,
-            tp=layout.tp,
-            pp=layout.pp,
-            places=tuple(
-                Place(host.node_id, tuple(gpu.index for gpu in gpus), reserved, host.address)
-                for host, gpus in layout.groups
-            ),
-            memory=memory,
-            kv_cache_bytes=cache_bytes,
-            kv_cache_tokens=tokens,
-            max_model_len=workload.max_model_len,
-            max_num_seqs=workload.max_num_seqs,
-            max_batched_tokens=workload.max_batched_tokens,
-            utilization=utilization,
-            threads=layout.groups[0][0].threads,
-            explanation=_explain(self.profile, found, reserved, tokens),
-            wish=self.wish,
-            rejected=self._rejections(),
-            vendor=layout.gpus[0].vendor,
-        )
-
-    def no_fit(self, hosts: Sequence[Host]) -> NoFit:
-        reason, shortfall = self._shortfall(hosts)
-        return NoFit(reason, shortfall, (), self._rejections())
-
-    def _rejections(self) -> tuple[Rejected, ...]:
-        return tuple(Rejected(*item) for item in list(self.rejected.items())[:MAX_REJECTED])
-
-    def _shortfall(self, hosts: Sequence[Host]) -> tuple[str, dict[str, Any]]:
-        workload = workload_for(self.wish, self._lengths()[-1], 0)
-        whole = to_mib(self._memory(1, 1, workload).least)
-        if not any(host.gpus for host in hosts):
-            reason = (
-                f"{self.profile.name} needs about {whole} MiB of GPU memory"
-                f" ({to_mib(self._memory(1, 1, workload).weights)} MiB of it weights);"
-                f" {len(hosts)} host(s) looked at, none has a usable GPU"
-            )
-            return reason, {"required_total_mb": whole, "available_total_mb": 0, "short_mb": whole}
-        if self.closest is None:
-            reason = "; ".join(f"{layout}: {why}" for layout, why in list(self.rejected.items())[:4])
-            asked = reason or "no host has as many GPUs of one kind as were asked for"
-            return f"no layout of {self.profile.name} is possible: {asked}", {"required_total_mb": whole}
-        best = self.closest
-        need = to_mib(best.memory.least)
-        reason = (
-            f"{self.profile.name} does not fit: the nearest is {best.layout.label}, which needs {need} MiB"
-            f" per GPU (weights {to_mib(best.memory.weights)}, one request of {best.workload.max_model_len}"
-            f" tokens {to_mib(best.memory.request)}, the rest"
-            f" {to_mib(best.memory.fixed - best.memory.weights)}) of {best.usable_mb} MiB"
-            f" usable: {best.short_mb} MiB per GPU short"
-        )
-        return reason, {
-            "required_mb_per_gpu": need,
-            "usable_mb_per_gpu": best.usable_mb,
-            "short_mb_per_gpu": best.short_mb,
-            "gpus": [
-                {
-                    "node_id": host.node_id,
-                    "gpu_index": gpu.index,
-                    "total_mb": gpu.total_mb,
-                    "free_mb": gpu.free_mb,
-                }
-                for host, group in best.layout.groups
-                for gpu in group
-            ],
-        }
+    def rejections(self) -> tuple[Rejected, ...]:
+        return tuple(Rejected(*item) for item in list(self._rejected.items())[:MAX_REJECTED])
 
 
-def workload_for(wish: Wish, length: int, card_mb: int) -> Workload:
-    """vLLM's own defaults by card size (0.32), under what was asked for."""
-    seqs, tokens = (1024, 8192) if card_mb >= BIG_CARD_MB else (256, 2048)
-    tokens = 16_384 if card_mb >= HUGE_CARD_MB else tokens
-    return Workload(
-        max_model_len=length,
-        max_num_seqs=wish.max_num_seqs or seqs,
-        max_batched_tokens=wish.max_batched_tokens or tokens,
-        kv_dtype_bytes=1 if (wish.kv_cache_dtype or "").startswith("fp8") else 2,
-        enforce_eager=wish.enforce_eager,
-    )
-
-
-def right_size(usable_mb: int, total_mb: int, memory: RankMemory, wish: Wish) -> tuple[int, float]:
-    """(MiB to reserve per GPU, gpu_memory_utilization): the card when it is needed, else what is useful."""
-    if wish.gpu_memory_utilization is not None:
-        return ceil(wish.gpu_memory_utilization * total_mb), wish.gpu_memory_utilization
-    per_token = memory.request / max(1, memory.tokens_per_request)
-    useful = to_mib(memory.fixed + max(memory.request, per_token * SHARED_CACHE_TOKENS))
-    claim = usable_mb if useful > WHOLE_CARD_FROM * total_mb else min(usable_mb, useful)
-    share = ceil(claim / total_mb * 1e4) / 1e4
-    if share * total_mb > usable_mb:
-        share = floor(usable_mb / total_mb * 1e4) / 1e4
-    return ceil(share * total_mb), share
-
-
-def _usable_mb(gpu: GpuSlot, share: float) -> int:
-    """What an engine may claim: its share of the card, and never more than is free."""
-    claim = floor(gpu.total_mb * share)
-    # vLLM refuses to start when less than the asked share is free, so an asked share is all or nothing
-    return min(gpu.free_mb, claim)
-
-
-def _explain(profile: ModelProfile, found: _Try, reserved: int, tokens: int) -> str:
-    layout, memory = found.layout, found.memory
-    text = (
-        f"{layout.strategy.value}: {layout.label}. Per GPU {to_mib(memory.weights)} MiB weights,"
-        f" {to_mib(memory.activations)} activations, {to_mib(memory.overhead)} overhead; {reserved} MiB"
-        f" reserved of {found.total_mb}, which leaves a KV cache of {tokens} tokens."
-    )
-    if found.workload.max_model_len < profile.max_len:
-        text += f" Context {found.workload.max_model_len} instead of the model's {profile.max_len}."
-    if layout.pp > 1 and len(layout.groups) == 1:
-        text += " Pipeline stages, because no tensor-parallel layout here fits."
-    return text
+def _layout(shape: Shape, place: Group) -> Layout:
+    host, cards = place
+    stages = tuple((host, cards[at : at + shape.tp]) for at in range(0, len(cards), shape.tp))
+    return Layout(shape, stages)

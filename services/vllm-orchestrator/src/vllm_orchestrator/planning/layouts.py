@@ -1,27 +1,30 @@
-"""Every layout worth trying on GPUs: which cards, cut how."""
+"""Which cards may hold a layout: stages of tensor-parallel cards of one kind, on one host or several."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cached_property
+from heapq import nlargest, nsmallest
 
 from compute_common.enums import Strategy
-from vllm_orchestrator.planning.inventory import GpuSlot, Host, linked
+from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind, linked
 from vllm_orchestrator.planning.result import Wish
 
 MAX_STAGES_OVER_HOSTS = 16
+Group = tuple[Host, tuple[GpuSlot, ...]]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """`tp` x `pp` over these cards: one group of GPUs per host, all of one kind."""
+class Shape:
+    """How the model is cut: `tp` x `pp`; with `expert_parallel` experts stay whole and are dealt out."""
 
     tp: int
     pp: int
-    groups: tuple[tuple[Host, tuple[GpuSlot, ...]], ...]
+    expert_parallel: bool = False
 
     @property
-    def gpus(self) -> tuple[GpuSlot, ...]:
-        return tuple(gpu for _host, group in self.groups for gpu in group)
+    def label(self) -> str:
+        dealt = " with expert parallel" if self.expert_parallel else ""
+        return f"TP {self.tp} x PP {self.pp}{dealt}"
 
     @property
     def strategy(self) -> Strategy:
@@ -31,71 +34,175 @@ class Layout:
             return Strategy.TENSOR_PARALLEL
         return Strategy.PIPELINE_PARALLEL if self.tp == 1 else Strategy.HYBRID_TP_PP
 
+
+@dataclass(frozen=True)
+class Layout:
+    """A shape on cards: one group per stage, each of one kind on one host; a host's stages stand together."""
+
+    shape: Shape
+    stages: tuple[Group, ...]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The cards of each host, in the order of its stages."""
+        found: dict[str, tuple[Host, list[GpuSlot]]] = {}
+        for host, cards in self.stages:
+            found.setdefault(host.node_id, (host, []))[1].extend(cards)
+        return tuple((host, tuple(cards)) for host, cards in found.values())
+
+    @cached_property
+    def gpus(self) -> tuple[GpuSlot, ...]:
+        return tuple(gpu for _host, group in self.stages for gpu in group)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether stages differ in their kind of card."""
+        return len({group[0].kind for _host, group in self.stages}) > 1
+
+    @property
+    def where(self) -> str:
+        """The hosts and cards in words."""
+        names = list(dict.fromkeys(gpu.name for gpu in self.gpus))
+        hosts = ", ".join(host.node_id for host, _group in self.groups[:4])
+        more = ", …" if len(self.groups) > 4 else ""
+        return f"{len(self.gpus)} x {' and '.join(names)} ({hosts}{more})"
+
     @property
     def label(self) -> str:
-        cards = len(self.gpus)
-        where = ", ".join(host.node_id for host, _group in self.groups[:4])
-        return f"TP {self.tp} x PP {self.pp} on {cards} x {self.gpus[0].name} ({where})"
+        return f"{self.shape.label} on {self.where}"
+
+
+class Fleet:
+    """The cards of many hosts by kind, asked for the best place of a shape.
+
+    Built in one pass; a question looks at each host of the kind once (1,000 hosts of 8: see
+    docs/performance.md).
+    """
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._hosts: dict[Kind, list[tuple[Host, list[GpuSlot]]]] = {}
+        for host in hosts:
+            for kind, cards in by_kind(host.gpus).items():
+                self._hosts.setdefault(kind, []).append((host, cards))
+        self.all_hosts = hosts
 
     @property
-    def cost(self) -> tuple[int, bool, int, int, bool, int]:
-        """Fewest hosts, TP alone before PP, fewest cards and stages, linked cards, the least left over."""
-        free = sum(gpu.free_mb for gpu in self.gpus)
-        return len(self.groups), self.pp > 1, len(self.gpus), self.pp, not linked(self.groups[0][1]), free
+    def kinds(self) -> list[Kind]:
+        return sorted(self._hosts)
+
+    def most_cards(self, kind: Kind) -> int:
+        """The most cards of a kind that one host has; MIG slices do not join."""
+        return 1 if kind.sliced else max(len(cards) for _host, cards in self._hosts[kind])
+
+    def sample(self, kind: Kind) -> GpuSlot:
+        """The emptiest card of a kind."""
+        return max((cards[0] for _host, cards in self._hosts[kind]), key=lambda gpu: gpu.free_mb)
+
+    def emptiest(self, kind: Kind, count: int) -> Group | None:
+        """The `count` cards of one host whose fullest has most free memory."""
+        able = [item for item in self._hosts[kind] if len(item[1]) >= count]
+        if not able:
+            return None
+        host, cards = max(able, key=lambda item: item[1][count - 1].free_mb)
+        return host, choose(cards, count)
+
+    def best(self, kind: Kind, count: int, need_mb: int, speed: dict[str, float]) -> Group | None:
+        """`count` cards of one host with `need_mb` free each.
+
+        Linked before unlinked, then the fastest measured host, then the one that leaves least over.
+        """
+        able = [
+            (not _joined(cards, count), -speed.get(host.node_id, 0.0), cards[count - 1].free_mb, position)
+            for position, (host, cards) in enumerate(self._hosts[kind])
+            if len(cards) >= count and cards[count - 1].free_mb >= need_mb
+        ]
+        if not able:
+            return None
+        host, cards = self._hosts[kind][min(able)[3]]
+        tight = nsmallest(len(cards), (gpu for gpu in cards if gpu.free_mb >= need_mb), key=_left_over)
+        return host, choose(tight, count)
+
+    def over_hosts(self, tp: int) -> Iterator[tuple[Group, ...]]:
+        """For each kind the stages of `tp` cards that its hosts can hold, hosts with most stages first."""
+        for kind, members in self._hosts.items():
+            if kind.sliced or max(len(cards) for _host, cards in members) < tp:
+                continue
+            able = [item for item in members if len(item[1]) >= tp]
+            first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
+            yield tuple(stage for host, cards in first for stage in _stages_of(host, cards, tp))
+
+    def over_kinds(self, tp: int) -> Iterator[tuple[Group, ...]]:
+        """Stages on unlike cards of one vendor: of one host, then of all hosts; the roomiest first."""
+        per_host: dict[str, list[Group]] = {}
+        per_vendor: dict[str, list[Group]] = {}
+        for kind, members in self._hosts.items():
+            if kind.sliced:
+                continue
+            able = [item for item in members if len(item[1]) >= tp]
+            roomy = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
+            for host, cards in roomy:
+                stages = _stages_of(host, cards, tp)
+                per_host.setdefault(f"{host.node_id}/{kind.vendor}", []).extend(stages)
+                per_vendor.setdefault(kind.vendor, []).extend(stages)
+        for stages in (*per_host.values(), *per_vendor.values()):
+            if len({group[0].kind for _host, group in stages}) > 1:
+                roomiest = nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb)
+                yield tuple(roomiest)
 
 
-def wanted(layout: Layout, wish: Wish) -> bool:
-    """Whether the layout is what was asked for, where something was."""
+def together(stages: Sequence[Group]) -> tuple[Group, ...]:
+    """The stages with those of a host side by side, hosts in the order in which they first come."""
+    order = {host.node_id: position for position, (host, _cards) in reversed(list(enumerate(stages)))}
+    return tuple(sorted(stages, key=lambda stage: order[stage[0].node_id]))
+
+
+def wanted(shape: Shape, wish: Wish) -> bool:
+    """Whether the shape is what was asked for, where something was."""
     return (
-        (wish.tp is None or layout.tp == wish.tp)
-        and (wish.pp is None or layout.pp == wish.pp)
-        and (wish.strategy is None or layout.strategy is wish.strategy)
+        (wish.tp is None or shape.tp == wish.tp)
+        and (wish.pp is None or shape.pp == wish.pp)
+        and (wish.strategy is None or shape.strategy is wish.strategy)
     )
 
 
-def unlike(hosts: Sequence[Host]) -> list[Host]:
-    """One host of each sort: among hosts with the same free cards the first stands for all."""
-    first: dict[tuple[GpuSlot, ...], Host] = {}
-    for host in hosts:
-        first.setdefault(host.gpus, host)
-    return list(first.values())
+def by_kind(gpus: Sequence[GpuSlot]) -> dict[Kind, list[GpuSlot]]:
+    """Cards by kind, the emptiest first; kinds are never mixed in one stage."""
+    found: dict[Kind, list[GpuSlot]] = {}
+    for gpu in gpus:
+        found.setdefault(gpu.kind, []).append(gpu)
+    for cards in found.values():
+        cards.sort(key=lambda gpu: (-gpu.free_mb, gpu.index))
+    return found
 
 
-def on_one_host(host: Host) -> Iterator[Layout]:
-    """Every (tp, pp) over 1..n cards of one kind of this host."""
-    for cards in kinds(host.gpus):
-        for count in range(1, len(cards) + 1):
-            chosen = _choose(cards, count)
-            for tp in range(1, count + 1):
-                if count % tp == 0:
-                    yield Layout(tp, count // tp, ((host, chosen),))
-
-
-def over_hosts(hosts: Sequence[Host]) -> Iterator[Layout]:
-    """TP inside a host, PP across hosts of one kind of card; the emptiest hosts first."""
-    by_kind: dict[tuple[str, int], list[tuple[Host, list[GpuSlot]]]] = {}
-    for host in hosts:
-        for cards in kinds(host.gpus):
-            by_kind.setdefault(cards[0].kind, []).append((host, cards))
-    for members in by_kind.values():
-        for tp in range(1, max(len(cards) for _host, cards in members) + 1):
-            able = [(host, _choose(cards, tp)) for host, cards in members if len(cards) >= tp]
-            able.sort(key=lambda item: -min(gpu.free_mb for gpu in item[1]))
-            for pp in range(2, min(len(able), MAX_STAGES_OVER_HOSTS) + 1):
-                yield Layout(tp, pp, tuple(able[:pp]))
-
-
-def kinds(gpus: Sequence[GpuSlot]) -> list[list[GpuSlot]]:
-    """Cards by kind, the emptiest first; kinds are never mixed in one instance."""
-    ordered = sorted(gpus, key=lambda gpu: (gpu.kind, -gpu.free_mb, gpu.index))
-    return [list(group) for _kind, group in groupby(ordered, key=lambda gpu: gpu.kind)]
-
-
-def _choose(cards: Sequence[GpuSlot], count: int) -> tuple[GpuSlot, ...]:
-    """`count` cards: a fully linked set when there is one around some card, else the emptiest."""
-    if 1 < count < len(cards):
+def choose(cards: Sequence[GpuSlot], count: int) -> tuple[GpuSlot, ...]:
+    """`count` of `cards`: a fully linked set when there is one around some card, else the first."""
+    if 1 < count < len(cards) and cards[0].links:
         for seed in cards:
             near = [seed, *(card for card in cards if card.index in seed.links and card is not seed)][:count]
             if len(near) == count and linked(near):
                 return tuple(sorted(near, key=lambda gpu: gpu.index))
     return tuple(sorted(cards[:count], key=lambda gpu: gpu.index))
+
+
+def _joined(cards: Sequence[GpuSlot], count: int) -> bool:
+    """Whether some `count` of these cards are linked, judged by how many links the emptiest has."""
+    return count == 1 or len(cards[0].links) >= count - 1
+
+
+def _left_over(gpu: GpuSlot) -> tuple[int, int]:
+    return gpu.free_mb, gpu.index
+
+
+def _room(cards: Sequence[GpuSlot], tp: int) -> tuple[int, int]:
+    stages = len(cards) // tp
+    return stages, cards[stages * tp - 1].free_mb
+
+
+def _stages_of(host: Host, cards: Sequence[GpuSlot], tp: int) -> list[Group]:
+    left, found = list(cards), []
+    while len(left) >= tp:
+        group = choose(left, tp)
+        found.append((host, group))
+        left = [gpu for gpu in left if gpu not in group]
+    return found

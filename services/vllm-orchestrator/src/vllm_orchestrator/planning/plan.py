@@ -61,7 +61,7 @@ def _plan_open(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
         return plan_cpu_vllm(model.vllm, able, wish)
     refusal: NoFit | None = None
     if model.vllm is not None and on_gpus:
-        found = plan_gpu(model.vllm, able, wish)
+        found = _on_gpus(model.vllm, able, wish)
         if isinstance(found, Plan):
             return found
         refusal = found
@@ -70,6 +70,20 @@ def _plan_open(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
         if isinstance(found, Plan) or refusal is None:
             return found
     return _advised(model, able, wish, refusal)
+
+
+def _on_gpus(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
+    """The KV cache in the type that the detectors recommend, where every host of the layout does and none was
+    asked for; else in the model's own."""
+    advised = [host for host in hosts if host.advice.kv_cache_dtype == "fp8"]
+    if wish.kv_cache_dtype is not None or profile.kv_cache_dtype or not advised:
+        return plan_gpu(profile, hosts, wish)
+    found = plan_gpu(profile, hosts, wish)
+    named = {host.node_id for host in advised}
+    if isinstance(found, Plan) and not {place.node_id for place in found.places} <= named:
+        return found
+    smaller = plan_gpu(profile, advised, replace(wish, kv_cache_dtype="fp8", kv_advised=True))
+    return smaller if isinstance(smaller, Plan) else found
 
 
 def _on_cpu(hosts: Sequence[Host], wish: Wish) -> bool:

@@ -26,6 +26,8 @@ class Wish:
     tp: int | None = None
     pp: int | None = None
     engine: EngineKind | None = None
+    engine_version: str | None = None
+    kv_advised: bool = False  # kv_cache_dtype is the detector's word, not the request's
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Place:
     gpu_indices: tuple[int, ...]
     reserved_mb: int
     address: str = ""
+    devices: tuple[str, ...] = ()  # for CUDA_VISIBLE_DEVICES, where indices do not do: MIG slices
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ class Plan:
     wish: Wish = Wish()
     rejected: tuple[Rejected, ...] = ()
     vendor: str = "nvidia"
+    dtype: str | None = None  # to start with, where it is not the model's own
+    expert_parallel: bool = False
+    stage_layers: tuple[int, ...] = ()  # where vLLM would not deal them out so by itself
+    environment: tuple[tuple[str, str], ...] = ()
+    tokens_per_s: float | None = None  # of one request: measured, else expected
+    alternatives: tuple[dict[str, Any], ...] = ()
 
     @property
     def total_mb(self) -> int:

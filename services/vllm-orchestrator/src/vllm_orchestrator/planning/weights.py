@@ -62,6 +62,18 @@ def whole_weight_bytes(profile: ModelProfile) -> int:
     return ceil(rank_weight_bytes(profile, 1, whole_model(profile)))
 
 
+def active_weight_bytes(profile: ModelProfile) -> float:
+    """Bytes of weights that one token reads: no expert that it does not pass, no embedding, no towers."""
+    plain = DTYPE_BYTES.get(profile.dtype, 2)
+    count = _layers(profile, 1, range(profile.layers), False)
+    linear = plain if profile.quantization in EXPERTS_ONLY else quantised_bytes(profile)
+    passed = profile.experts_per_token / profile.experts if profile.experts else 0.0
+    head = profile.vocab * profile.hidden * plain
+    return (
+        count.linear * linear + count.expert * passed * quantised_bytes(profile) + count.small * plain + head
+    )
+
+
 def rank_weight_bytes(
     profile: ModelProfile, tp: int, stage: Stage, *, expert_parallel: bool = False
 ) -> float:
@@ -127,7 +139,7 @@ def _unexplained(profile: ModelProfile, stage: Stage) -> float:
 
 def _layers(profile: ModelProfile, tp: int, layers: range, expert_parallel: bool) -> Count:
     """Layers of a kind weigh the same, so each kind is counted once."""
-    moe = sum(profile.has_experts(layer) for layer in layers)
+    moe = profile.layers_with_experts(layers)
     linear = round(len(layers) * profile.linear_layers / profile.layers)
     full = round(len(layers) * _full_share(profile))
     keep = _plain if profile.plain_attention else _same

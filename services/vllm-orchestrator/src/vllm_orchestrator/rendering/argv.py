@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compute_common.enums import EngineKind
-from vllm_orchestrator.planning.result import Plan
+from vllm_orchestrator.planning.result import Place, Plan
 
 GIB = 1 << 30
 _PRIVATE = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -44,9 +44,20 @@ def engine_environment(plan: Plan) -> dict[str, str]:
         return {}
     if plan.utilization is None:
         return _cpu_environment(plan)
-    cards = ",".join(str(index) for index in plan.places[0].gpu_indices)
     chosen = "HIP_VISIBLE_DEVICES" if plan.vendor == "amd" else "CUDA_VISIBLE_DEVICES"
-    return {chosen: cards, **_PRIVATE}
+    cards = {chosen: ",".join(devices_of(plan.places[0]))}
+    return {**dict(plan.environment), **cards, **layer_partition(plan), **_PRIVATE}
+
+
+def layer_partition(plan: Plan) -> dict[str, str]:
+    """Layers per pipeline stage, where vLLM would not deal them out so by itself."""
+    layers = ",".join(map(str, plan.stage_layers))
+    return {"VLLM_PP_LAYER_PARTITION": layers} if layers else {}
+
+
+def devices_of(place: Place) -> list[str]:
+    """What an engine is shown of a host: indices, or the uuids of MIG slices."""
+    return list(place.devices) or [str(index) for index in place.gpu_indices]
 
 
 def _cpu_environment(plan: Plan) -> dict[str, str]:
@@ -72,13 +83,14 @@ def _vllm(plan: Plan, serving: Serving, binary: str, rank: int) -> list[str]:
         *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
     ]
     chosen = (
-        ("--dtype", wish.dtype),
+        ("--dtype", wish.dtype or plan.dtype),
         ("--quantization", wish.quantization),
         ("--kv-cache-dtype", wish.kv_cache_dtype),
     )
     for flag, value in chosen:
         argv += [flag, value] if value else []
     argv += ["--enforce-eager"] if wish.enforce_eager else []
+    argv += ["--enable-expert-parallel"] if plan.expert_parallel else []
     return argv + _several_hosts(plan, rank)
 
 

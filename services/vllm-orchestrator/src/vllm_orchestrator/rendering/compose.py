@@ -5,7 +5,13 @@ from typing import Any
 
 from compute_common.enums import EngineKind
 from vllm_orchestrator.planning.result import Plan
-from vllm_orchestrator.rendering.argv import Serving, engine_argv, engine_environment
+from vllm_orchestrator.rendering.argv import (
+    Serving,
+    devices_of,
+    engine_argv,
+    engine_environment,
+    layer_partition,
+)
 
 MOUNT = "/models"
 MODEL_CACHE = "/model-cache"
@@ -61,7 +67,7 @@ def _health(plan: Plan) -> dict[str, Any]:
 
 
 def _cards(plan: Plan, rank: int) -> dict[str, Any]:
-    ids = [str(index) for index in plan.places[rank].gpu_indices]
+    ids = devices_of(plan.places[rank])
     extra: dict[str, Any] = {"shm_size": "16gb"} if plan.tp * plan.pp > 1 else {}
     if len(plan.places) > 1:
         extra |= {"network_mode": "host", "ports": []}
@@ -73,6 +79,8 @@ def _cards(plan: Plan, rank: int) -> dict[str, Any]:
             "environment": {**chosen, "HIP_VISIBLE_DEVICES": ",".join(ids)},
         }
     device = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}
+    settings = {**dict(plan.environment), **layer_partition(plan)}
+    extra |= {"environment": settings} if settings else {}
     return extra | {"deploy": {"resources": {"reservations": {"devices": [device]}}}}
 
 
