@@ -162,11 +162,12 @@ class _Search:
 
     def _longest(self, tried: Callable[[int], Iterator[Attempt]]) -> list[Attempt]:
         """What fits at the longest context at which anything does."""
-        *longer, shortest = self._lengths()
-        at_least = list(tried(shortest))
-        if not at_least:
-            return []
-        for length in longer:
+        whole, *shorter = self._lengths()
+        found = list(tried(whole))
+        if found or not shorter:
+            return found
+        at_least = list(tried(shorter[-1]))  # mostly nothing, and then the lengths between need no look
+        for length in shorter[:-1] if at_least else ():
             found = list(tried(length))
             if found:
                 return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from compute_common.enums import EngineKind, MemoryLevel, NodeStatus
@@ -38,7 +38,7 @@ class GpuSlot:
     device: str = ""  # what CUDA_VISIBLE_DEVICES takes, where that is not the index: a slice's uuid
     bandwidth_gb_s: float | None = None
 
-    @cached_property
+    @property
     def kind(self) -> Kind:
         """GPUs of one kind may share a stage: same product, same memory size."""
         linked_ = bool(self.links)

@@ -72,7 +72,14 @@ def ranks(
     profile: ModelProfile, tp: int, stages: tuple[int, ...], workload: Workload
 ) -> tuple[RankMemory, ...]:
     """One rank of each pipeline stage; `stages` are their layers."""
-    return tuple(_rank(profile, tp, stage, workload) for stage in pipeline(stages))
+    found: dict[tuple[int, bool, bool, int], RankMemory] = {}
+    held = []
+    for stage in pipeline(stages):
+        alike = (len(stage.layers), stage.first, stage.last, profile.layers_with_experts(stage.layers))
+        if alike not in found:
+            found[alike] = _rank(profile, tp, stage, workload)
+        held.append(found[alike])
+    return tuple(held)
 
 
 def pipeline(stages: tuple[int, ...]) -> tuple[Stage, ...]:

@@ -7,6 +7,7 @@ projections whole.
 
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from vllm_orchestrator.models.profile import ModelProfile
 
@@ -23,13 +24,19 @@ VOCAB_STEP = 64
 MXFP4_HIDDEN_STEP = 256
 
 
-@dataclass(frozen=True)
-class Count:
+class Count(NamedTuple):
     """Parameters by what quantisation does to them: linear layers, experts, and the rest, which stays."""
 
     linear: int = 0
     expert: int = 0
     small: int = 0
+
+    def plus(self, other: "Count", times: int) -> "Count":
+        return Count(
+            self.linear + other.linear * times,
+            self.expert + other.expert * times,
+            self.small + other.small * times,
+        )
 
     @property
     def total(self) -> int:
@@ -143,19 +150,20 @@ def _layers(profile: ModelProfile, tp: int, layers: range, expert_parallel: bool
     linear = round(len(layers) * profile.linear_layers / profile.layers)
     full = round(len(layers) * _full_share(profile))
     keep = _plain if profile.plain_attention else _same
-    parts = (
-        (_feed_forward(profile, tp, True, expert_parallel), moe),
-        (_feed_forward(profile, tp, False, expert_parallel), len(layers) - moe),
-        (keep(_linear_attention(profile, tp)), linear),
-        (keep(_attention(profile, tp, True)), full),
-        (keep(_attention(profile, tp, False)), len(layers) - linear - full),
-        (Count(small=profile.norms_per_layer * profile.hidden), len(layers)),
-    )
-    return Count(
-        sum(part.linear * times for part, times in parts),
-        sum(part.expert * times for part, times in parts),
-        sum(part.small * times for part, times in parts),
-    )
+    parts = [(Count(small=profile.norms_per_layer * profile.hidden), len(layers))]
+    if moe:
+        parts.append((_feed_forward(profile, tp, True, expert_parallel), moe))
+    if moe < len(layers):
+        parts.append((_feed_forward(profile, tp, False, expert_parallel), len(layers) - moe))
+    if linear:
+        parts.append((keep(_linear_attention(profile, tp)), linear))
+    if full:
+        parts.append((keep(_attention(profile, tp, True)), full))
+    parts.append((keep(_attention(profile, tp, False)), len(layers) - linear - full))
+    count = Count()
+    for part, times in parts:
+        count = count.plus(part, times)
+    return count
 
 
 def _same(count: Count) -> Count:
