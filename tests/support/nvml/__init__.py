@@ -52,8 +52,8 @@ class Gpu:
     `values`: capability, pci, utilization, memory_clock_mhz, memory_bus_bits, temperature_c, power_mw,
     power_limit_mw, pcie_generation, pcie_width, ecc, mig, no_processes; of a failing one ecc_uncorrected,
     remapped_rows (corrected, uncorrected, pending, failed), retired_pages_pending, recovery_action.
-    `memory_mib` None: both memory calls are NotSupported. `links`: "switch", "down" or the index of the GPU at
-    the other end. `processes`: pid → bytes (None: not told). `xids`: critical events; those added while a
+    `memory_mib` None: both memory calls are NotSupported. `links`: "switch", "down" or the index of the GPU
+    at the other end. `processes`: pid → bytes (None: not told). `xids`: critical events; those added while a
     program listens are told to it.
     """
 

@@ -36,7 +36,7 @@ class Card(Protocol):
     def handle(self) -> Any: ...
 
     def quietly(self, call: str, *arguments: Any) -> Any:
-        """What NVML answers, or None where it refuses."""
+        """What NVML answers to `call(handle, *arguments)`; None where it refuses."""
 
     def source(self, field: str, where: str) -> None:
         """Told which call `field` was read from."""

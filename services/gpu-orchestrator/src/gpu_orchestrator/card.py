@@ -34,7 +34,7 @@ class Card:
     # --- for reading links
 
     def quietly(self, call: str, *arguments: Any) -> Any:
-        return self._answers.ask(call, *arguments)
+        return self._answers.ask(call, self.handle, *arguments)
 
     def source(self, field: str, where: str) -> None:
         """Sources are the resource detector's business."""

@@ -27,8 +27,8 @@ class GpuReading:
     """One GPU, or one MIG slice of one, as its driver reports it, MiB.
 
     `health` is `ok` or why it takes nothing new. `links`: the GPUs it reaches over NVLink, and how.
-    `unified`: no memory but the system's. A card in MIG mode is not `schedulable`: what can be reserved are its slices,
-    whose `parent` it is.
+    `unified`: no memory but the system's. A card in MIG mode is not `schedulable`: what can be reserved are
+    its slices, whose `parent` it is.
     """
 
     index: int

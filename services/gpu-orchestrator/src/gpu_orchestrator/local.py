@@ -51,6 +51,8 @@ class LocalHost:
             gpu_indices=list(fit.gpu_indices),
             reason=fit.reason,
             alternatives=list(fit.alternatives),
+            linked_pairs=list(fit.linked),
+            shortfall=list(fit.shortfall),
         )
 
     def _reservation(self, entry: Entry) -> Reservation:

@@ -11,13 +11,14 @@ from compute_common.nvml import GpuLostError, library_present
 from gpu_orchestrator.answers import Answers
 from gpu_orchestrator.card import Card, lost
 from gpu_orchestrator.devices import GpuReading
+from gpu_orchestrator.jetson import read_board
 from gpu_orchestrator.vitals import LOST
 from gpu_orchestrator.xids import Xids
 
 log = structlog.get_logger("nvml")
 
 RETRY_SECONDS = 30.0
-RETRY_LOST_SECONDS = 10.0  # with GPUs missing that were there: a reset card is seen only by a new start
+RETRY_LOST_SECONDS = 5.0  # with GPUs missing that were there: a reset card is seen only by a new start
 LINKS_SECONDS = 60.0
 MOST_CARDS = 512
 
@@ -25,8 +26,13 @@ MOST_CARDS = 512
 class Nvml:
     """Opened at the first reading, looked for again while it is not there. For one thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        board: Callable[[], GpuReading | None] = read_board,
+    ) -> None:
         self._clock = clock
+        self._board = board
         self._answers: Answers | None = None
         self._xids: Xids | None = None
         self._cards: dict[int, Card] = {}
@@ -41,7 +47,7 @@ class Nvml:
         now = self._clock()
         answers = self._answers or self._open(now)
         if answers is None:
-            return self._with_missing((), now)
+            return self._with_missing(self._without_nvml(), now)
         count = _count(answers)
         if count is None:
             self._close("the driver stopped answering (driver upgrade, or every GPU lost)")
@@ -51,10 +57,14 @@ class Nvml:
         self._listen(now)
         self._follow_links(now)
         linked = [replace(gpu, links=self._links[gpu.index]) if self._linked(gpu) else gpu for gpu in found]
-        return self._with_missing(linked, now)
+        return self._with_missing(linked or self._without_nvml(), now)
 
     def close(self) -> None:
         self._close("closed")
+
+    def _without_nvml(self) -> tuple[GpuReading, ...]:
+        board = None if self._known.keys() - {"jetson-0"} else self._board()
+        return () if board is None else (board,)
 
     # --- the library
 

@@ -78,12 +78,14 @@ def older_router(host: LocalHost) -> APIRouter:
 
 
 def _summary(states: GpuStates) -> MetricsSummary:
+    gpus = [gpu for gpu in states.gpus if gpu.schedulable]  # a card in MIG mode counts as its slices
+
     def total(pick: str) -> int:
-        return sum(int(getattr(gpu, pick)) for gpu in states.gpus)
+        return sum(int(getattr(gpu, pick)) for gpu in gpus)
 
     busy = [gpu.utilization for gpu in states.gpus if gpu.utilization is not None]
     return MetricsSummary(
-        gpu_count=len(states.gpus),
+        gpu_count=len(gpus),
         total_vram_mb=total("total_mb"),
         used_vram_mb=total("used_mb"),
         reserved_vram_mb=total("reserved_mb"),
