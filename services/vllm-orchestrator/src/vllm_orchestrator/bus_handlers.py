@@ -9,7 +9,7 @@ from compute_common.bus import Message
 from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
 from vllm_orchestrator.instances.planner import Berth
-from vllm_orchestrator.schemas import InstanceRef, LogTail, StartOrder, StatusAsk
+from vllm_orchestrator.schemas import InstanceRef, LogTail, RankOrder, RankRef, StartOrder, StatusAsk
 
 if TYPE_CHECKING:
     from vllm_orchestrator.service import VllmOrchestrator
@@ -19,35 +19,11 @@ QUEUE = "vllm-orchestrator"
 
 async def serve(service: "VllmOrchestrator") -> None:
     """Answer deployments for the cluster and start, stop, status for this host; follow everybody's events."""
-    bus, node_id, desk = service.bus, service.node_id, service.desk
+    bus, node_id = service.bus, service.node_id
 
     async def request(body: Message) -> object:
         _code, answer = await service.groups.deploy(DeployRequest.model_validate(body))
         return answer
-
-    async def start(body: Message) -> object:
-        if "deploy" in body:
-            order = StartOrder.model_validate(body)
-            berth = Berth(node_id, tuple(order.avoid), order.replica_of)
-            _code, answer = await desk.deploy(order.deploy, berth)
-            return answer
-        name = InstanceRef.model_validate(body).instance_name
-        await service.table.fetch(name)  # it may have been given to this host this moment
-        return await desk.start(name)
-
-    async def stop(body: Message) -> object:
-        ref = InstanceRef.model_validate(body)
-        return await desk.stop(ref.instance_name, remove=ref.remove)
-
-    async def status(body: Message) -> object:
-        ask = StatusAsk.model_validate(body)
-        if ask.instance_name is not None and ask.log_lines:
-            desk.require(ask.instance_name)
-            lines = await asyncio.to_thread(service.files.tail, ask.instance_name, ask.log_lines)
-            return LogTail(instance_name=ask.instance_name, node_id=node_id, lines=lines)
-        own = [record.public() for record in service.table.own()]
-        wanted = [each for each in own if ask.instance_name in (None, each.instance_name)]
-        return NodeInstances(node_id=node_id, instances=wanted)
 
     async def event(body: Message) -> None:
         service.table.observe(InstanceEvent.model_validate(body))
@@ -60,9 +36,46 @@ async def serve(service: "VllmOrchestrator") -> None:
         await service.announcer.repeat()
 
     await bus.serve(subjects.VLLM_REQUEST, request, QUEUE)
-    await bus.serve(subjects.vllm_subject("start", node_id), start)
-    await bus.serve(subjects.vllm_subject("stop", node_id), stop)
-    await bus.serve(subjects.vllm_subject("status", node_id), status)
+    await _serve_host(service)
     await bus.subscribe(subjects.VLLM_INSTANCE, event)
     await bus.subscribe(subjects.NODES_REANNOUNCE, reannounce)
     await bus.subscribe(subjects.GPU_STATE, service.yields.on_event)
+
+
+async def _serve_host(service: "VllmOrchestrator") -> None:
+    """What other orchestrators and the node program ask of this host: instances, and parts of instances."""
+    bus, node_id, desk = service.bus, service.node_id, service.desk
+
+    async def start(body: Message) -> object:
+        if "rank" in body:
+            return await service.parts.start(RankOrder.model_validate(body["rank"]))
+        if "deploy" in body:
+            order = StartOrder.model_validate(body)
+            berth = Berth(node_id, tuple(order.avoid), order.replica_of)
+            _code, answer = await desk.deploy(order.deploy, berth)
+            return answer
+        name = InstanceRef.model_validate(body).instance_name
+        await service.table.fetch(name)  # it may have been given to this host this moment
+        return await desk.start(name)
+
+    async def stop(body: Message) -> object:
+        if "rank" in body:
+            return await service.parts.stop(RankRef.model_validate(body["rank"]))
+        ref = InstanceRef.model_validate(body)
+        return await desk.stop(ref.instance_name, remove=ref.remove)
+
+    async def status(body: Message) -> object:
+        if "rank" in body:
+            return service.parts.state(RankRef.model_validate(body["rank"]))
+        ask = StatusAsk.model_validate(body)
+        if ask.instance_name is not None and ask.log_lines:
+            desk.require(ask.instance_name)
+            lines = await asyncio.to_thread(service.files.tail, ask.instance_name, ask.log_lines)
+            return LogTail(instance_name=ask.instance_name, node_id=node_id, lines=lines)
+        own = [record.public() for record in service.table.own()]
+        wanted = [each for each in own if ask.instance_name in (None, each.instance_name)]
+        return NodeInstances(node_id=node_id, instances=wanted)
+
+    await bus.serve(subjects.vllm_subject("start", node_id), start)
+    await bus.serve(subjects.vllm_subject("stop", node_id), stop)
+    await bus.serve(subjects.vllm_subject("status", node_id), status)

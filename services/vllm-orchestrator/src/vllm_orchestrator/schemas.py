@@ -23,6 +23,12 @@ class ModelEntry(Wire):
     fits: bool | None = Field(None, description="Whether it fits now; only with ?fits=true")
     strategy: str | None = None
     explanation: str | None = None
+    context: int | None = Field(None, description="Tokens of context it would run with")
+    kv_cache_tokens: int | None = None
+    gpus: int | None = Field(None, description="GPUs it would take; 0 = host RAM")
+    expected_tokens_per_s: float | None = Field(
+        None, description="Of one request: measured, else by memory bandwidth"
+    )
 
 
 class ModelList(Page):
@@ -52,6 +58,32 @@ class StartOrder(Wire):
     deploy: DeployRequest
     avoid: Annotated[list[Placement], Field(max_length=1024)] = []
     replica_of: Identifier | None = None
+
+
+class RankOrder(Wire):
+    """`compute.vllm.start.v1.<node_id>` `{rank}`: one host's part of an instance over several hosts."""
+
+    instance_name: Identifier
+    epoch: int
+    rank: Annotated[int, Field(ge=1, le=1024)]
+    arguments: Annotated[list[str], Field(max_length=256)] = Field(
+        description="Of `vllm`, without the binary"
+    )
+    environment: dict[str, str] = {}
+    reservation_id: Identifier
+
+
+class RankRef(Wire):
+    """`compute.vllm.{stop,status}.v1.<node_id>` `{rank}`: that part."""
+
+    instance_name: Identifier
+    epoch: int
+
+
+class RankState(Wire):
+    instance_name: str
+    node_id: str
+    alive: bool
 
 
 class InstanceRef(Wire):

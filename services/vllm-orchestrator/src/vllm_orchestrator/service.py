@@ -25,6 +25,7 @@ from vllm_orchestrator.instances.attached import Attachments
 from vllm_orchestrator.instances.desk import Desk
 from vllm_orchestrator.instances.groups import Groups
 from vllm_orchestrator.instances.ledger import LedgerClient
+from vllm_orchestrator.instances.parts import Parts
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.roster import Roster
@@ -60,7 +61,10 @@ class VllmOrchestrator(Service):
         tools = self._tools(ledger)
         llama = LlamaServers(settings.llama_server_bin)
         self.roster = Roster(tools)
-        self.adoption = Adoption(self.roster, self.table, tools, self.announcer, llama)
+        self.parts = Parts(self.roster, self.table, tools)
+        self.adoption = Adoption(
+            self.roster, self.parts, table=self.table, tools=tools, announcer=self.announcer, llama=llama
+        )
         self.table.on_lost = self._lost
         self.desk = Desk(
             self.bus,
@@ -169,6 +173,7 @@ class VllmOrchestrator(Service):
                 await self.table.flush()
                 await self.table.refresh()
                 await self.adoption.take_up_new()
+                await self.parts.look()
                 await self.announcer.repeat()
             except Problem as problem:
                 log.debug("not repeated", cause=problem.cause)

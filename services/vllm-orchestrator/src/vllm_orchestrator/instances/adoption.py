@@ -13,6 +13,7 @@ from vllm_orchestrator.engines.process import EngineProcess
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.equipment import equip
+from vllm_orchestrator.instances.parts import Parts
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.runner import Runner
@@ -26,9 +27,17 @@ class Adoption:
     """Records say what should be, marks and files say what is."""
 
     def __init__(
-        self, roster: Roster, table: InstanceTable, tools: Tools, announcer: Announcer, llama: LlamaServers
+        self,
+        roster: Roster,
+        parts: Parts,
+        *,
+        table: InstanceTable,
+        tools: Tools,
+        announcer: Announcer,
+        llama: LlamaServers,
     ) -> None:
         self._roster = roster
+        self._parts = parts
         self._table = table
         self._tools = tools
         self._announcer = announcer
@@ -36,7 +45,9 @@ class Adoption:
 
     async def adopt(self) -> None:
         """After a start: every own record, then every engine that belongs to none of them."""
-        found = await asyncio.to_thread(marked_engines, self._tools.owner)
+        marked = await asyncio.to_thread(marked_engines, self._tools.owner)
+        parts = self._parts.adopt(marked)
+        found = [engine for engine in marked if engine not in parts]
         for engine in found:
             if not self._belongs(engine):
                 await self._end_stranger(engine)
@@ -44,7 +55,8 @@ class Adoption:
             await self.take_up(record.instance_name, found)
         for file in self._tools.files.all():
             known = self._table.get(file.instance_name)
-            if known is None or known.node_id != self._tools.node_id:
+            here = known is not None and known.node_id == self._tools.node_id
+            if not here and file.instance_name not in self._parts:
                 await engines.end(file.process, self._tools.settings.engine_stop_seconds)
                 self._tools.files.remove(file.instance_name)
 

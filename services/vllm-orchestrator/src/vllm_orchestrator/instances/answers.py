@@ -1,5 +1,7 @@
 """Plans as answers and records of the wire."""
 
+import ipaddress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +18,7 @@ from compute_common.schemas.vllm import (
     StartProgress,
 )
 from vllm_orchestrator.instances.endpoints import endpoints_of
-from vllm_orchestrator.instances.record import Record, request_of, served_names
+from vllm_orchestrator.instances.record import RankPart, Record, request_of, served_names
 from vllm_orchestrator.planning.result import NoFit, Plan, Wish, to_mib
 from vllm_orchestrator.rendering.argv import Serving, engine_argv, engine_environment
 from vllm_orchestrator.rendering.compose import compose_document
@@ -39,6 +41,7 @@ def wish_of(request: DeployRequest) -> Wish:
         tp=request.tensor_parallel_size,
         pp=request.pipeline_parallel_size,
         engine=request.engine,
+        engine_version=request.engine_version,
     )
 
 
@@ -95,8 +98,34 @@ def record_of(
         created_at=at,
         desired="stopped",
         request=request_of(request),
-        environment=engine_environment(plan),
+        environment=_environment(plan, 0),
+        ranks=[
+            RankPart(
+                node_id=place.node_id,
+                arguments=engine_argv(plan, serving, rank=rank)[1:],
+                environment=_environment(plan, rank),
+            )
+            for rank, place in enumerate(plan.places)
+            if rank
+        ],
     )
+
+
+def _environment(plan: Plan, rank: int) -> dict[str, str]:
+    """Of one host: its own cards, and with several hosts the address at which the others find it."""
+    place = plan.places[rank]
+    found = engine_environment(replace(plan, places=(place,)))
+    if len(plan.places) == 1 or not _is_address(place.address):
+        return found
+    return {**found, "VLLM_HOST_IP": place.address}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def begin(record: Record) -> None:
@@ -114,7 +143,7 @@ def config_of(plan: Plan) -> dict[str, Any]:
         "max_num_seqs": plan.max_num_seqs,
         "model": plan.profile.location,
         "quantization": plan.profile.quantization,
-        "dtype": plan.wish.dtype or plan.profile.dtype,
+        "dtype": plan.wish.dtype or plan.dtype or plan.profile.dtype,
     }
     if plan.engine is EngineKind.LLAMA_CPP:
         return config | {"threads": plan.threads}
@@ -122,6 +151,8 @@ def config_of(plan: Plan) -> dict[str, Any]:
         "gpu_memory_utilization": plan.utilization,
         "max_num_batched_tokens": plan.max_batched_tokens,
         "kv_cache_dtype": plan.wish.kv_cache_dtype or "auto",
+        "expert_parallel": plan.expert_parallel,
+        "expected_tokens_per_s": plan.tokens_per_s,
         "enforce_eager": plan.wish.enforce_eager,
     }
 
@@ -138,7 +169,13 @@ def plan_answer(found: Plan | NoFit, record: Record | None) -> PlanAnswer:
             rejected=rejected,
         )
     plan = DeployAnswer.model_validate(record.model_dump()) if record else None
-    return PlanAnswer(fits=True, plan=plan, explanation=found.explanation, rejected=rejected)
+    return PlanAnswer(
+        fits=True,
+        plan=plan,
+        explanation=found.explanation,
+        alternatives=list(found.alternatives),
+        rejected=rejected,
+    )
 
 
 def refusal(found: NoFit) -> Problem:

@@ -83,17 +83,22 @@ async def drain(record: Record, tools: Tools, limit: float) -> float:
 
 
 async def clear(record: Record, tools: Tools, process: EngineProcess | None, limit_seconds: float) -> None:
+    """Nothing of the engine is left, and the record says so."""
+    await clear_process(record.instance_name, tools, process, limit_seconds)
+    record.pid = record.start_time = None
+
+
+async def clear_process(name: str, tools: Tools, process: EngineProcess | None, limit_seconds: float) -> None:
     """No member of the engine's group, no shared memory of it, no file."""
-    file = tools.files.read(record.instance_name)
+    file = tools.files.read(name)
     left = dict(file.shared_memory) if file is not None else {}
     if process is not None:
         left |= shared_memory.held_by(group_members(process.pid))
         await engines.end(process, limit_seconds)
     swept = shared_memory.sweep(left)
     if swept:
-        log.info("shared memory swept", instance=record.instance_name, segments=len(swept))
-    tools.files.remove(record.instance_name)
-    record.pid = record.start_time = None
+        log.info("shared memory swept", instance=name, segments=len(swept))
+    tools.files.remove(name)
 
 
 def loopback(tools: Tools) -> str:

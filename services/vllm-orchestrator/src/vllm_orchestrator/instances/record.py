@@ -7,12 +7,20 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compute_common.ids import is_identifier
-from compute_common.schemas.base import JsonObject
+from compute_common.schemas.base import JsonObject, Wire
 from compute_common.schemas.vllm import DeployRequest, Instance
 from vllm_orchestrator.engines.process import EngineProcess
 from vllm_orchestrator.models.profile import ModelProfile
 
 _NOT_PART_OF_WHAT_RUNS = {"request_id", "dry_run", "auto_start", "instance_name"}
+
+
+class RankPart(Wire):
+    """What one further host of an instance runs."""
+
+    node_id: str
+    arguments: list[str]
+    environment: dict[str, str] = {}
 
 
 class Record(Instance):
@@ -26,6 +34,7 @@ class Record(Instance):
     pid: int | None = None
     start_time: float | None = None
     port: int | None = None
+    ranks: list[RankPart] = Field([], description="Ranks 1 and up of a layout over several hosts")
     environment: dict[str, str] = Field({}, description="What the engine gets beside our own environment")
 
     @property

@@ -15,6 +15,7 @@ from vllm_orchestrator.engines import process as engines
 from vllm_orchestrator.engines.process import EngineProcess
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.promise import Promise
+from vllm_orchestrator.instances.ranks import Ranks
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.instances.watch import Watch
@@ -36,7 +37,8 @@ class Runner:
         self._tools = tools
         self._process = adopted
         self._promise = Promise(record, tools)
-        self._watch = Watch(record, tools, self._promise)
+        self._ranks = Ranks(record, tools)
+        self._watch = Watch(record, tools, self._promise, self._ranks)
         self._crashes: deque[float] = deque()
         self._was_ready = adopted is not None and record.ready_at is not None
         self._task: asyncio.Task[None] | None = None
@@ -76,21 +78,32 @@ class Runner:
 
     async def _supervise(self) -> None:
         while True:
-            if self._process is None:
-                self._process = await self._start()
-            reason = await self._watch.until_ready(self._process, first=not self._was_ready)
+            reason = await self._one_life()
             if reason is None:
-                await self._is_ready(self._process)
-                reason = await self._watch.until_exit(self._process)
-                if reason is None:
-                    await self._fall_asleep()
-                    return
+                await self._fall_asleep()
+                return
             lines = self._tools.files.tail(self.record.instance_name, LOG_LINES)
             await self._clear()
             if not self._try_again():
                 await self._fail("\n".join([reason, *lines]))
                 return
             await self._again(reason)
+
+    async def _one_life(self) -> str | None:
+        """From start to end, and why it ended; None when nobody needs it any more."""
+        process = self._process
+        if process is None:
+            try:
+                process = await self._start()
+            except Problem as problem:
+                if not self.record.ranks:
+                    raise
+                return problem.detail  # another host may be away for a moment
+        reason = await self._watch.until_ready(process, first=not self._was_ready)
+        if reason is not None:
+            return reason
+        await self._is_ready(process)
+        return await self._watch.until_exit(process)
 
     async def _start(self) -> EngineProcess:
         record, tools = self.record, self._tools
@@ -99,6 +112,7 @@ class Runner:
             await self.reserve(LEDGER_PATIENCE_SECONDS)
         launch.give_port(record, tools)
         await self._watch.phase("starting", 5)
+        await self._ranks.start()
         self._process = launch.spawn(record, tools)
         await self._promise.bind(self._process)
         return self._process
@@ -164,6 +178,6 @@ class Runner:
         limit = tools.settings.engine_stop_seconds
         if drain_seconds and self._process is not None and engines.alive(self._process):
             limit = await launch.drain(record, tools, drain_seconds)
-        await launch.clear(record, tools, self._process, limit)
+        await asyncio.gather(launch.clear(record, tools, self._process, limit), self._ranks.stop())
         self._process = None
         await self._promise.release()

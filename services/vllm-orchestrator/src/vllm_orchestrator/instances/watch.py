@@ -13,6 +13,7 @@ from vllm_orchestrator.engines.process import EngineProcess
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.endpoints import endpoints_of
 from vllm_orchestrator.instances.promise import Promise
+from vllm_orchestrator.instances.ranks import Ranks
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.tools import Tools
 
@@ -25,10 +26,11 @@ TELL_PROGRESS_SECONDS = 1
 class Watch:
     """Keeps the record's status, progress and idle time true."""
 
-    def __init__(self, record: Record, tools: Tools, promise: Promise) -> None:
+    def __init__(self, record: Record, tools: Tools, promise: Promise, ranks: Ranks) -> None:
         self._record = record
         self._tools = tools
         self._promise = promise
+        self._ranks = ranks
         self._first = True
         self._misses = 0
         self._done: float | None = None  # what the engine had done at the last look
@@ -49,6 +51,8 @@ class Watch:
         while time.monotonic() < started + limit:
             if not engines.alive(process):
                 return "the engine exited before it was ready"
+            if lost := await self._ranks.lost():
+                return lost
             if await healthy(self._tools.client, self._endpoints().health or ""):
                 return await self._probe(process)
             self._record.progress = self._loading(process)
@@ -66,6 +70,8 @@ class Watch:
         while engines.alive(process):
             await self._promise.keep()
             await asyncio.sleep(POLL_SECONDS)
+            if lost := await self._ranks.lost():
+                return lost
             if time.monotonic() - looked < self._look_seconds():
                 continue
             looked = time.monotonic()

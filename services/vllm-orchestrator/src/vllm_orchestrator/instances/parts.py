@@ -1,0 +1,127 @@
+"""Parts of instances whose head is another host: started, held and ended here at the head's word."""
+
+from pathlib import Path
+
+import structlog
+
+from compute_common.problems import Problem, conflict, invalid
+from vllm_orchestrator.engines import process as engines
+from vllm_orchestrator.engines.files import EngineFile
+from vllm_orchestrator.engines.marks import MarkedEngine, marks
+from vllm_orchestrator.engines.process import EngineProcess
+from vllm_orchestrator.instances import launch
+from vllm_orchestrator.instances.equipment import vllm_binary
+from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.roster import Roster
+from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.instances.tools import Tools
+from vllm_orchestrator.schemas import RankOrder, RankRef, RankState
+
+log = structlog.get_logger("engine")
+
+NEEDED = ("serve", "--headless", "--node-rank", "--master-addr")
+REFUSED = ("--trust-remote-code", "--api-key")
+VARIABLES = ("VLLM_", "NCCL_", "GLOO_", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "DO_NOT_TRACK", "OMP_")
+
+
+class Parts:
+    """One part an instance at most. The record says whether it is still wanted; nobody restarts it here."""
+
+    def __init__(self, roster: Roster, table: InstanceTable, tools: Tools) -> None:
+        self._roster = roster
+        self._table = table
+        self._tools = tools
+        self._held: dict[str, tuple[int, EngineProcess]] = {}
+
+    async def start(self, order: RankOrder) -> RankState:
+        """Start a part and bind its memory. Problem where this host cannot."""
+        self._check(order)
+        command = [vllm_binary(), *order.arguments]
+        name, tools = order.instance_name, self._tools
+        async with self._roster.lock(name):
+            if name in self._roster:
+                raise conflict("instance-exists", f"the instance '{name}' itself runs on this host")
+            await self._end(name)
+            environment = {**order.environment, **marks(tools.owner, name, order.epoch)}
+            process = engines.spawn(command, environment, tools.files.log(name))
+            self._held[name] = (order.epoch, process)
+            tools.files.write(EngineFile(name, process.pid, process.start_time, 0, command, order.epoch))
+            log.info("part started", instance=name, rank=order.rank, pid=process.pid)
+            await self._bind(order, process)
+        return self.state(RankRef(instance_name=name, epoch=order.epoch))
+
+    def state(self, ref: RankRef) -> RankState:
+        """Whether the part lives."""
+        epoch, process = self._held.get(ref.instance_name, (None, None))
+        lives = process is not None and epoch == ref.epoch and engines.alive(process)
+        return RankState(instance_name=ref.instance_name, node_id=self._tools.node_id, alive=lives)
+
+    async def stop(self, ref: RankRef) -> RankState:
+        """End the part, unless it belongs to a later life of the instance."""
+        async with self._roster.lock(ref.instance_name):
+            epoch, _process = self._held.get(ref.instance_name, (0, None))
+            if epoch <= ref.epoch:
+                await self._end(ref.instance_name)
+        return self.state(ref)
+
+    def adopt(self, found: list[MarkedEngine]) -> list[MarkedEngine]:
+        """After a start: hold the parts among these engines that their records still want."""
+        ours = [
+            each
+            for each in found
+            if each.leads and self._wanted(self._table.get(each.instance_name), each.epoch)
+        ]
+        for each in ours:
+            log.info("part adopted", instance=each.instance_name, pid=each.process.pid)
+            self._held[each.instance_name] = (each.epoch, each.process)
+        return ours
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
+
+    async def look(self) -> None:
+        """End the parts whose instance was stopped, removed or moved while this host did not hear it."""
+        for name, (epoch, _process) in list(self._held.items()):
+            record = await self._table.fetch(name)
+            if not self._wanted(record, epoch):
+                log.warning("a part without its instance is ended", instance=name)
+                await self.stop(RankRef(instance_name=name, epoch=epoch))
+
+    def _wanted(self, record: Record | None, epoch: int) -> bool:
+        if record is None or record.desired != "ready" or record.epoch != epoch:
+            return False
+        return any(part.node_id == self._tools.node_id for part in record.ranks)
+
+    async def _bind(self, order: RankOrder, process: EngineProcess) -> None:
+        try:
+            await self._tools.ledger.bind(
+                self._tools.node_id, order.reservation_id, process.pid, process.start_time
+            )
+        except Problem as problem:  # the ledger may see other pids; the head renews nothing for us
+            log.warning("part not bound", instance=order.instance_name, cause=problem.cause)
+
+    async def _end(self, name: str) -> None:
+        _epoch, process = self._held.pop(name, (0, None))
+        if process is not None:
+            await launch.clear_process(name, self._tools, process, self._tools.settings.engine_stop_seconds)
+
+    def _check(self, order: RankOrder) -> None:
+        """Only what a head renders: a headless rank of a model that is here."""
+        words = order.arguments
+        bad = [word for word in words if word.partition("=")[0] in REFUSED]
+        if any(word not in words for word in NEEDED) or words[0] != "serve" or len(words) < 2 or bad:
+            raise invalid("the arguments are not those of a headless rank of `vllm serve`")
+        unknown = [name for name in order.environment if not name.startswith(VARIABLES)]
+        if unknown:
+            raise invalid(f"a part may not set {', '.join(sorted(unknown))[:200]}")
+        model = words[1]
+        if not model.startswith("/"):
+            return
+        root = self._tools.settings.model_root.resolve()
+        path = Path(model).resolve()
+        if not path.is_relative_to(root) or not path.exists():
+            raise conflict(
+                "model-not-here",
+                f"{Path(model).name} is not in this host's VLLM_MODEL_PATH ({root}): every host of an"
+                " instance needs the model at the same path",
+            )

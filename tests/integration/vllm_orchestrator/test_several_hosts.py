@@ -1,0 +1,213 @@
+"""One instance over two hosts. No GPU is here: `vllm` is a stand-in that is strict about its arguments.
+
+Its ranks meet at --master-addr:--master-port as vLLM's do; the head serves once all are there. Real vLLM is
+asked the same by `make test-vllm`.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from compute_common import subjects
+from compute_common.bus import Bus
+from compute_common.tasks import end_tasks, every
+from tests.integration.gpu_orchestrator.hosts import orchestrator as gpu_orchestrator
+from tests.integration.gpu_orchestrator.hosts import two_gpus
+from tests.integration.vllm_orchestrator.hosts import INSTANCES, gone, orchestrator, until, until_status
+from tests.integration.vllm_orchestrator.test_lost_hosts import registry
+from tests.support.apps import serving
+from tests.support.nats import NatsServer
+from vllm_orchestrator.service import VllmOrchestrator
+
+HEAD, TAIL = "host-a", "host-b"
+STAND_IN = f"""#!{sys.executable}
+import argparse, json, os, socket, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+parser = argparse.ArgumentParser()
+parser.add_argument("serve", choices=["serve"])
+parser.add_argument("model")
+parser.add_argument("--served-model-name", nargs="+", required=True)
+parser.add_argument("--host", required=True)
+for flag in ("port", "tensor-parallel-size", "pipeline-parallel-size", "max-model-len", "max-num-seqs",
+             "max-num-batched-tokens", "shutdown-timeout", "nnodes", "node-rank", "master-port"):
+    parser.add_argument("--" + flag, type=int, required=True)
+parser.add_argument("--gpu-memory-utilization", type=float)
+parser.add_argument("--dtype")
+parser.add_argument("--master-addr", required=True)
+parser.add_argument("--headless", action="store_true")
+args = parser.parse_args()
+cards = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+assert len(cards) * args.nnodes == args.tensor_parallel_size * args.pipeline_parallel_size, cards
+assert os.environ["VLLM_HOST_IP"] == "127.0.0.1"
+assert args.headless == (args.node_rank > 0)
+if args.headless:
+    for _try in range(200):
+        try:
+            held = socket.create_connection((args.master_addr, args.master_port))
+            break
+        except OSError:
+            time.sleep(0.05)
+    time.sleep(3600)  # as vLLM's, it stays when its head has gone
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args): pass
+    def do_GET(self): self.answer({{}})
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer({{"choices": [{{"text": "x", "finish_reason": "length"}}]}})
+    def answer(self, body):
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+meeting = socket.create_server(("127.0.0.1", args.master_port))
+ranks = [meeting.accept() for _rank in range(args.nnodes - 1)]
+ThreadingHTTPServer(("127.0.0.1", args.port), Handler).serve_forever()
+"""
+MODEL = {"model_name": "Qwen/Qwen2.5-32B-Instruct", "instance_name": "qwen", "max_model_len": 4096}
+
+
+@dataclass
+class Pair:
+    """Two hosts of two 24 GB cards each, as the registry and their ledgers tell."""
+
+    gpus: dict[str, httpx.AsyncClient]
+    head: httpx.AsyncClient
+    services: dict[str, VllmOrchestrator]
+    homes: dict[str, Path]
+
+    def pid(self, node_id: str) -> int:
+        return int(json.loads((self.homes[node_id] / "engines" / "qwen.json").read_text())["pid"])
+
+    async def reserved(self) -> list[int]:
+        answers = [await gpu.get("/api/v1/gpu/reservations") for gpu in self.gpus.values()]
+        return [answer.json()["count"] for answer in answers]
+
+
+@pytest.fixture
+async def pair(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus: Bus
+) -> AsyncIterator[Pair]:
+    binary = tmp_path / "bin" / "vllm"
+    binary.parent.mkdir()
+    binary.write_text(STAND_IN)
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(binary.parent))
+    homes = {node_id: tmp_path / node_id for node_id in (HEAD, TAIL)}
+    services = {
+        node_id: orchestrator(nats_server, home, node_id, INSTANCE_REPEAT_SECONDS=1)
+        for node_id, home in homes.items()
+    }
+    ledgers = {
+        node_id: gpu_orchestrator(home, nats_server.url, two_gpus(), node_id)
+        for node_id, home in homes.items()
+    }
+    async with (
+        registry(nats_server),
+        present(bus, HEAD),
+        present(bus, TAIL),
+        serving(ledgers[HEAD]) as gpu_a,
+        serving(ledgers[TAIL]) as gpu_b,
+        serving(services[HEAD]) as head,
+        serving(services[TAIL]),
+    ):
+        yield Pair({HEAD: gpu_a, TAIL: gpu_b}, head, services, homes)
+
+
+@asynccontextmanager
+async def present(bus: Bus, node_id: str) -> AsyncIterator[None]:
+    gpus = [{"index": index, "name": "RTX 3090", "vram_mb": 24_576} for index in range(2)]
+    document = {
+        "node_id": node_id, "hostname": node_id, "ipv4": "127.0.0.1", "managed": True, "gpus": gpus,
+        "memory": {"total_gb": 64},
+    }  # fmt: skip
+
+    async def beat() -> None:
+        await bus.publish(subjects.NODES_ANNOUNCE, document)
+
+    await beat()
+    task = asyncio.create_task(every(1, beat))
+    try:
+        yield
+    finally:
+        await end_tasks([task])
+
+
+async def test_started_on_both_restarted_as_one_ended_on_both(pair: Pair) -> None:
+    answer = await pair.head.post("/api/v1/vllm/deploy", json=MODEL)
+    assert answer.status_code == 202, answer.text
+    assert {place["node_id"] for place in answer.json()["placement"]} == {HEAD, TAIL}
+    ready = await until_status(pair.head, "qwen", "ready", "failed")
+    assert ready["status"] == "ready", ready["last_error"]
+    assert await pair.reserved() == [1, 1]
+    head, tail = ready["node_id"], next(each for each in (HEAD, TAIL) if each != ready["node_id"])
+    first = {node_id: pair.pid(node_id) for node_id in (head, tail)}
+    assert "--headless" in psutil.Process(first[tail]).cmdline()
+    for gpu in pair.gpus.values():
+        [held] = (await gpu.get("/api/v1/gpu/reservations")).json()["reservations"]
+        assert held["state"] == "bound"
+
+    os.kill(first[tail], signal.SIGKILL)  # a part is lost: the whole starts again
+    again = await until_restarted(pair.head)
+    assert "part on node" in again["last_error"]
+    await gone(first[head])
+    second = {node_id: pair.pid(node_id) for node_id in (head, tail)}
+    assert not set(second.values()) & set(first.values())
+
+    assert (await pair.head.delete(f"{INSTANCES}/qwen")).status_code == 200
+    for pid in second.values():
+        await gone(pid)
+    assert await pair.reserved() == [0, 0]
+
+
+async def until_restarted(client: httpx.AsyncClient) -> Any:
+    async def look() -> Any:
+        return (await client.get(f"{INSTANCES}/qwen")).json()
+
+    return await until(look, lambda seen: seen["restarts"] == 1 and seen["status"] == "ready", 30)
+
+
+async def test_all_hosts_promise_or_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second host's memory goes between plan and reservation."""
+    planned = (await pair.head.post("/api/v1/vllm/deploy", json={**MODEL, "dry_run": True})).json()
+    later = planned["placement"][1]["node_id"]
+    body = {"gpu_indices": [0], "required_mb": 20_000}
+    find = pair.services[HEAD].planner.find
+
+    async def find_and_lose(*args: Any) -> Any:
+        found = await find(*args)
+        await pair.gpus[later].post("/api/v1/gpu/reserve", json=body)
+        return found
+
+    for service in pair.services.values():
+        monkeypatch.setattr(service.planner, "find", find_and_lose)
+    refused = await pair.head.post("/api/v1/vllm/deploy", json=MODEL)
+    assert refused.status_code == 409
+    assert sorted(await pair.reserved()) == [0, 1]  # only the stranger's
+    assert (await pair.head.get(INSTANCES)).json()["count"] == 0
+
+
+async def test_a_part_whose_instance_went_is_ended(pair: Pair) -> None:
+    """Its head's host lost the record; the part's host finds out by itself."""
+    await pair.head.post("/api/v1/vllm/deploy", json=MODEL)
+    ready = await until_status(pair.head, "qwen", "ready")
+    head, tail = ready["node_id"], next(each for each in (HEAD, TAIL) if each != ready["node_id"])
+    pid = pair.pid(tail)
+    record = pair.services[head].table.get("qwen")
+    assert record is not None
+    ranks, record.ranks = record.ranks, []  # the head forgets to tell
+    await pair.head.delete(f"{INSTANCES}/qwen")
+    assert ranks
+    await gone(pid)
+    await until(pair.reserved, lambda counts: counts == [0, 0], 15)
