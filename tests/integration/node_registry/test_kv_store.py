@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+from compute_common.tasks import end_tasks
 from node_registry.kv_store import BATCH
 from node_registry.service import NodeRegistry
 from node_registry.settings import Settings
@@ -25,9 +26,7 @@ async def test_a_flush_that_is_cut_off_forgets_nothing(nats_server: NatsServer) 
         try:
             flushing = asyncio.create_task(service.store.flush())
             await waiting.until(lambda: service.store.waiting == BATCH)
-            flushing.cancel()
-            await asyncio.wait({flushing})
-            assert flushing.cancelled()
+            await end_tasks([flushing])
             assert service.store.waiting == 2 * BATCH
         finally:
             nats_server.process.send_signal(signal.SIGCONT)

@@ -22,7 +22,8 @@ from node_registry.stored import (
     removal_to_stored,
     to_stored,
 )
-from node_registry.table import TOMBSTONE_SECONDS, NodeTable
+from node_registry.table import NodeTable
+from node_registry.tombstones import TOMBSTONE_SECONDS
 
 log = structlog.get_logger("store")
 

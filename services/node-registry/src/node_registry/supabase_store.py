@@ -34,7 +34,8 @@ from node_registry.supabase_rows import (
     record_of,
     removal_of,
 )
-from node_registry.table import TOMBSTONE_SECONDS, NodeTable
+from node_registry.table import NodeTable
+from node_registry.tombstones import TOMBSTONE_SECONDS
 from node_registry.waiting_file import WaitingFile
 
 if TYPE_CHECKING:

@@ -3,10 +3,8 @@
 Pure: no I/O and no clock; each call is handed its moment and answers with the changes others should hear of.
 """
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 
 from compute_common import wire_json
 from compute_common.enums import NodeStatus
@@ -16,15 +14,15 @@ from node_registry.answers import node_model
 from node_registry.deadlines import Deadlines
 from node_registry.documents import boots_after, merge, same
 from node_registry.facets import Kinds
+from node_registry.index import NodeIndex
 from node_registry.instances import InstanceTable
 from node_registry.liveness import Life, beaten, seen
 from node_registry.profiles import Profile, profile_of
-from node_registry.ranking import Ranking
 from node_registry.records import Boots, Change, InstanceFacts, Moment, NodeRecord
-from node_registry.rows import Row, row_of, status_of
+from node_registry.rows import Row, status_of
+from node_registry.tombstones import Tombstones
+from node_registry.transitions import event_between, is_worth_telling, merged_beat, merged_measurements
 
-MEASUREMENTS_KEPT = 64
-TOMBSTONE_SECONDS = 3600.0
 DEADLINES_WITHOUT_A_TWIN = 4
 
 
@@ -37,12 +35,9 @@ class NodeTable:
         self._ttl = register_ttl_seconds
         self._max_nodes = max_nodes
         self._max_document_bytes = max_document_bytes
-        self._rows: dict[str, Row] = {}
-        self._ids: list[str] = []  # sorted
-        self._tombstones: dict[str, Moment] = {}  # oldest first
-        self._ranking = Ranking()
+        self._index = NodeIndex()
+        self._tombstones = Tombstones(max_nodes)
         self._deadlines = Deadlines()
-        self.kinds = Kinds()
         self._drains: set[str] = set()
         self._instances = InstanceTable()
         self._deaf_since: float | None = None
@@ -83,13 +78,18 @@ class NodeTable:
     def rows_by_id(self) -> Mapping[str, Row]:
         return self._rows
 
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds of the nodes."""
+        return self._index.kinds
+
     def by_id(self, after: str) -> Iterator[Row]:
         """Nodes with greater ids than `after`, in order; to be read before anything else happens."""
-        return map(self._rows.__getitem__, islice(self._ids, bisect_right(self._ids, after), None))
+        return self._index.by_id(after)
 
     def ranked(self) -> Iterator[Row]:
         """Every node, best first; to be read before anything else happens to the table."""
-        return map(self._rows.__getitem__, self._ranking)
+        return self._index.ranked()
 
     def instances(self) -> Iterator[tuple[str, InstanceFacts]]:
         """Every model instance heard of, with its node's id."""
@@ -109,7 +109,7 @@ class NodeTable:
         self._check_size(merged)
         if old is None:
             changes = self._make_room()
-            self._tombstones.pop(document.node_id, None)
+            self._tombstones.revive(document.node_id)
             life = Life(at.mono, heard_by_bus=at.by_bus)
             self._put(
                 NodeRecord(merged, registered_at=at.wall, life=life, boots=Boots(current=document.boot_id))
@@ -133,7 +133,7 @@ class NodeTable:
             old,
             life=beaten(old.life, at.mono, at.by_bus),
             online=not goodbye,
-            beat=_merged_beat(old.beat, beat),
+            beat=merged_beat(old.beat, beat),
             last_heartbeat=at.wall,
             boots=self._boots_after(old, beat.boot_id, at),
         )
@@ -177,20 +177,11 @@ class NodeTable:
         """
         if at is not None and node_id in self._rows:
             self.bury(node_id, at)
-        row = self._rows.pop(node_id, None)
-        if row is None:
-            return []
-        self._ranking.replace(row.rank, None)
-        self.kinds.leave(row.kind, node_id)
-        del self._ids[bisect_left(self._ids, node_id)]
-        return [Change("removed", node_id)]
+        return [Change("removed", node_id)] if self._index.drop(node_id) else []
 
     def bury(self, node_id: str, at: Moment) -> None:
         """Remember that the node was removed."""
-        self._tombstones.pop(node_id, None)
-        if len(self._tombstones) >= self._max_nodes:
-            self._tombstones.pop(next(iter(self._tombstones)))
-        self._tombstones[node_id] = at
+        self._tombstones.bury(node_id, at)
 
     def tombstone(self, node_id: str) -> Moment | None:
         return self._tombstones.get(node_id)
@@ -208,12 +199,7 @@ class NodeTable:
         old = self.record(node_id)
         if old is None:
             return []
-        kept = {(item.model, item.engine, item.batch_size): item for item in old.measured}
-        for item in measured:
-            key = (item.model, item.engine, item.batch_size)
-            kept.pop(key, None)
-            kept[key] = item
-        self._put(replace(old, measured=tuple(kept.values())[-MEASUREMENTS_KEPT:]))
+        self._put(replace(old, measured=merged_measurements(old.measured, measured)))
         return [Change("updated", node_id)]
 
     # --- time
@@ -225,7 +211,7 @@ class NodeTable:
         is blamed for its silence; the time of deafness is not counted afterwards either.
         """
         self._mind_deafness(now, hearing)
-        self._forget_tombstones(now)
+        self._tombstones.forget(now)
         changes = [self._set_offline(row.record) for row in self._overdue(now, hearing)]
         for node_id in self._instances.expire(now) if hearing else ():
             changes += self._refreshed(node_id)
@@ -247,6 +233,10 @@ class NodeTable:
 
     # --- inside
 
+    @property
+    def _rows(self) -> Mapping[str, Row]:
+        return self._index.rows
+
     def _put(self, record: NodeRecord) -> None:
         """Take in a record; what only its document decides is kept while that stays the same object."""
         row = self._rows.get(record.node_id)
@@ -264,22 +254,11 @@ class NodeTable:
     def _place(self, record: NodeRecord, profile: Profile | None) -> None:
         node_id = record.node_id
         profile = profile or profile_of(record, self._instances.of(node_id))
-        old = self._rows.get(node_id)
-        kind = self._kind_of(node_id, old, profile)
-        new = row_of(record, profile, kind, node_id in self._drains, self._ttl)
-        self._rows[node_id] = new
+        row = self._index.place(
+            record, profile, drained=node_id in self._drains, register_ttl_seconds=self._ttl
+        )
         if record.online:
-            self._deadlines.remind(node_id, new.deadline)
-        self._ranking.replace(old.rank if old else None, new.rank)
-
-    def _kind_of(self, node_id: str, old: Row | None, profile: Profile) -> int:
-        if old is None:
-            insort(self._ids, node_id)
-        elif old.profile is profile or old.profile.facets == profile.facets:
-            return old.kind
-        else:
-            self.kinds.leave(old.kind, node_id)
-        return self.kinds.join(profile.facets, node_id)
+            self._deadlines.remind(node_id, row.deadline)
 
     def _boots_after(self, old: NodeRecord, boot_id: str | None, at: Moment) -> Boots:
         quiet_seconds = DEADLINES_WITHOUT_A_TWIN * self.offline_after_seconds(old.node_id)
@@ -290,23 +269,14 @@ class NodeTable:
         drained = new.node_id in self._drains
         before, after = status_of(old, drained), status_of(new, drained)
         if before is not after:
-            return [Change(_event(before, after), new.node_id)]
-        if _level(old) != _level(new) or old.boots.cloned != new.boots.cloned:
-            return [Change("updated", new.node_id)]
-        return []
+            return [Change(event_between(before, after), new.node_id)]
+        return [Change("updated", new.node_id)] if is_worth_telling(old, new) else []
 
     def _refreshed(self, node_id: str) -> list[Change]:
         if node_id not in self._rows:
             return []
         self._rebuild(node_id)
         return [Change("updated", node_id)]
-
-    def _forget_tombstones(self, now: float) -> None:
-        while self._tombstones:
-            oldest = next(iter(self._tombstones))
-            if now - self._tombstones[oldest].mono < TOMBSTONE_SECONDS:
-                return
-            del self._tombstones[oldest]
 
     def _overdue(self, now: float, hearing: bool) -> list[Row]:
         found = []
@@ -359,23 +329,3 @@ class NodeTable:
     def _check_drains(self) -> None:
         if len(self._drains) >= self._max_nodes:
             raise unavailable("registry-full", f"the registry holds {self._max_nodes} drains")
-
-
-def _merged_beat(old: Heartbeat | None, new: Heartbeat) -> Heartbeat:
-    """What a heartbeat does not say stays as it was; its status and its time are always its own."""
-    if old is None:
-        return new
-    given = {name: getattr(new, name) for name in new.model_fields_set if getattr(new, name) is not None}
-    return old.model_copy(update={**given, "status": new.status, "timestamp": new.timestamp})
-
-
-def _event(before: NodeStatus, after: NodeStatus) -> str:
-    if after is NodeStatus.OFFLINE:
-        return "offline"
-    if before is NodeStatus.OFFLINE:
-        return "joined"
-    return "draining" if after is NodeStatus.DRAINING else "updated"
-
-
-def _level(record: NodeRecord) -> object:
-    return record.beat.memory_level if record.beat else None
