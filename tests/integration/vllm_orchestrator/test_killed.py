@@ -43,13 +43,13 @@ RANDOM_ROUNDS = 2
 class Orchestrator:
     """The real program, as `compute up` starts it."""
 
-    def __init__(self, server: NatsServer, home: Path) -> None:
+    def __init__(self, server: NatsServer, home: Path, node_id: str = NODE) -> None:
         self.port = free_port()
         first = free_port()
         self.environment = {
             **os.environ,
             "NATS_URL": server.url,
-            "NODE_ID": NODE,
+            "NODE_ID": node_id,
             "COMPUTE_HOME": str(home),
             "ENGINE_PORTS": f"{first}-{min(first + 3, 65_535)}",
             "LOG_LEVEL": "ERROR",

@@ -9,7 +9,8 @@ from compute_common.bus import Message
 from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
 from vllm_orchestrator.instances.planner import Berth
-from vllm_orchestrator.schemas import InstanceRef, LogTail, RankOrder, RankRef, StartOrder, StatusAsk
+from vllm_orchestrator.schemas import InstanceRef, RankOrder, RankRef, StartOrder, StatusAsk
+from vllm_orchestrator.streams import log_tail
 
 if TYPE_CHECKING:
     from vllm_orchestrator.service import VllmOrchestrator
@@ -70,8 +71,8 @@ async def _serve_host(service: "VllmOrchestrator") -> None:
         ask = StatusAsk.model_validate(body)
         if ask.instance_name is not None and ask.log_lines:
             desk.require(ask.instance_name)
-            lines = await asyncio.to_thread(service.files.tail, ask.instance_name, ask.log_lines)
-            return LogTail(instance_name=ask.instance_name, node_id=node_id, lines=lines)
+            name, lines, offset = ask.instance_name, ask.log_lines, ask.log_offset
+            return await asyncio.to_thread(log_tail, service, name, lines=lines, offset=offset)
         own = [record.public() for record in service.table.own()]
         wanted = [each for each in own if ask.instance_name in (None, each.instance_name)]
         return NodeInstances(node_id=node_id, instances=wanted)

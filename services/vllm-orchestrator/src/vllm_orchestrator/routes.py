@@ -21,6 +21,7 @@ from compute_common.schemas.vllm import (
 )
 from compute_common.shell.routing import Cursor, Limit, new_router
 from vllm_orchestrator.schemas import LogTail, ModelList, StrategyEntry, StrategyList
+from vllm_orchestrator.streams import log_tail
 
 if TYPE_CHECKING:
     from vllm_orchestrator.service import VllmOrchestrator
@@ -104,8 +105,7 @@ def _looking(r: APIRouter, service: "VllmOrchestrator") -> None:
             subject = subjects.vllm_subject("status", record.node_id)
             ask = {"instance_name": instance_name, "log_lines": lines}
             return LogTail.model_validate(await service.bus.request(subject, ask, LOG_SECONDS))
-        tail = await asyncio.to_thread(service.files.tail, instance_name, lines)
-        return LogTail(instance_name=instance_name, node_id=service.node_id, lines=tail)
+        return await asyncio.to_thread(log_tail, service, instance_name, lines=lines)
 
     @r.get(
         "/api/v1/vllm/instances/{instance_name}/compose",

@@ -50,6 +50,7 @@ class LogTail(Wire):
     instance_name: str
     node_id: str
     lines: list[str]
+    next_offset: int = Field(0, description="Ask with it as `log_offset` for what is added later")
 
 
 class StartOrder(Wire):
@@ -99,6 +100,7 @@ class StatusAsk(Wire):
 
     instance_name: Identifier | None = None
     log_lines: Annotated[int, Field(ge=0, le=2000)] = 0
+    log_offset: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
 
 
 class GatewayRequest(Wire):

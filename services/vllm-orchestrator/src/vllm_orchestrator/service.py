@@ -16,7 +16,7 @@ from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
 from compute_common.tasks import end_tasks, every
-from vllm_orchestrator import bus_handlers, gateway, routes
+from vllm_orchestrator import bus_handlers, gateway, routes, streams
 from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
 from vllm_orchestrator.instances.adoption import Adoption
@@ -90,6 +90,7 @@ class VllmOrchestrator(Service):
         self.yields = YieldFollower(self.bus, self.desk, self.table, self.node_id)
         self.attachments = Attachments(settings, self.table, self.announcer, self.client, self.node_id)
         self.metrics.registry.register(_InstanceCounts(self.table))
+        self.leaving = False
         self._adopted = False
         self._adopting = asyncio.Lock()
         self._repeating: asyncio.Task[None] | None = None
@@ -111,7 +112,7 @@ class VllmOrchestrator(Service):
         )
 
     def routers(self) -> Sequence[APIRouter]:
-        return [routes.router(self), gateway.router(self)]
+        return [routes.router(self), streams.router(self), gateway.router(self)]
 
     def checks(self) -> dict[str, Check]:
         async def engine() -> tuple[bool, str | None]:
@@ -141,6 +142,7 @@ class VllmOrchestrator(Service):
         self._watching = asyncio.create_task(watching, name="lost hosts")
 
     async def stop(self) -> None:
+        self.leaving = True
         await end_tasks([self._repeating, self._yielding, self._watching])
         await self.takeover.release()
         await self.roster.leave()

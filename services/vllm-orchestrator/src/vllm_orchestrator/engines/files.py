@@ -74,6 +74,26 @@ class EngineFiles:
             return []
         return text.splitlines()[-lines:]
 
+    def size(self, name: str) -> int:
+        """Bytes of an engine's log; 0 without one."""
+        try:
+            return self.log(name).stat().st_size
+        except OSError:
+            return 0
+
+    def since(self, name: str, offset: int) -> tuple[list[str], int]:
+        """Whole lines added after `offset` and where to go on; from the start when the log was emptied."""
+        if offset > self.size(name):
+            offset = 0
+        try:
+            with self.log(name).open("rb") as file:
+                file.seek(offset)
+                added = file.read(MAX_TAIL_BYTES)
+        except OSError:
+            return [], offset
+        whole = added[: added.rfind(b"\n") + 1] if len(added) < MAX_TAIL_BYTES else added
+        return whole.decode("utf-8", "replace").splitlines(), offset + len(whole)
+
     def bound_log(self, name: str) -> None:
         """Empty a log that has grown too large; the engine appends, so it goes on at the start."""
         with suppress(OSError):
