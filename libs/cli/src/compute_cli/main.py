@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import host, owner, questions
+from compute_cli.commands import host, models, owner, questions
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
     questions.status,
     questions.nodes,
     questions.deploy,
+    models.plan,
+    models.models,
     questions.instances,
     questions.stop,
     questions.submit,

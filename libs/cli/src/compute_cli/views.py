@@ -47,7 +47,7 @@ def instances_table(instances: Iterable[Row]) -> Table:
             instance["model_name"],
             instance["engine"],
             instance["strategy"],
-            ", ".join(_place(place) for place in instance["placement"]),
+            ", ".join(place_words(place) for place in instance["placement"]),
             instance["endpoints"].get("api"),
             instance.get("last_error"),
         )
@@ -90,6 +90,7 @@ def benchmarks_table(benchmarks: Iterable[Row]) -> Table:
     return table("Benchmarks", ("id", "status", "model", "cells", "best tokens/s", "error"), rows)
 
 
-def _place(place: Row) -> str:
+def place_words(place: Row) -> str:
+    """A placement as `node:gpu,gpu`."""
     gpus = ",".join(str(index) for index in place["gpu_indices"])
     return f"{place['node_id']}:{gpus}" if gpus else str(place["node_id"])

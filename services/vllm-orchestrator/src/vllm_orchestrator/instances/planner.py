@@ -1,5 +1,6 @@
 """From a request to a plan: the model's files, the hosts of now, the pure planner."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -84,14 +85,22 @@ class Planner:
         return plan_answer(found, record)
 
     async def models(self, fits: bool) -> ModelList:
-        """Every model a name alone can deploy: those here first, then the catalogue."""
+        """Every model a name alone can deploy: those here first, then the catalogue.
+
+        With `fits` each is planned on the hosts of now, and those that fit stand first, the largest first.
+        """
         hosts = await self._hosts.now() if fits else []
+        return await asyncio.to_thread(self._listed, hosts, fits)
+
+    def _listed(self, hosts: list[Host], fits: bool) -> ModelList:
         entries = [entry for entry in (self._entry(*local, hosts, fits) for local in self._local()) if entry]
         here = {entry.model_name.lower() for entry in entries}
         for profile in catalogue():
             if profile.name.lower() not in here:
                 model = Model(vllm=profile)
                 entries.append(self._described(profile.name, model, hosts, fits, local=False))
+        if fits:
+            entries.sort(key=_best_first)
         return ModelList(models=entries, count=len(entries))
 
     def _local(self) -> list[tuple[str, str | None]]:
@@ -123,10 +132,19 @@ class Planner:
         )
         if not fits:
             return entry
-        found = plan(model, self._usable(model, hosts), wish_of(DeployRequest(model_name=name)))
+        wish = replace(wish_of(DeployRequest(model_name=name)), advise=False)
+        found = plan(model, self._usable(model, hosts), wish)
         if isinstance(found, NoFit):
             return entry.model_copy(update={"fits": False, "explanation": found.reason})
-        chosen = {"fits": True, "strategy": found.strategy.value, "explanation": found.explanation}
+        chosen = {
+            "fits": True,
+            "strategy": found.strategy.value,
+            "explanation": found.explanation,
+            "context": found.max_model_len,
+            "kv_cache_tokens": found.kv_cache_tokens,
+            "gpus": sum(len(place.gpu_indices) for place in found.places),
+            "expected_tokens_per_s": found.tokens_per_s,
+        }
         return entry.model_copy(update=chosen)
 
     def _usable(self, model: Model, hosts: list[Host]) -> list[Host]:
@@ -136,6 +154,11 @@ class Planner:
             return hosts
         both = frozenset(EngineKind)
         return [replace(host, engines=both) if host.node_id == self._node_id else host for host in hosts]
+
+
+def _best_first(entry: ModelEntry) -> tuple[bool, int, float, str]:
+    speed = entry.expected_tokens_per_s or 0.0
+    return not entry.fits, -(entry.parameters or 0), -speed, entry.model_name
 
 
 def _inline(request: PlanRequest) -> Model:

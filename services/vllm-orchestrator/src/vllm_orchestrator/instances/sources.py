@@ -12,7 +12,7 @@ from compute_common import subjects
 from compute_common.bus import Bus
 from compute_common.enums import EngineKind
 from compute_common.problems import Problem
-from compute_common.schemas.gpu import GpuStates
+from compute_common.schemas.gpu import GpuState, GpuStates
 from compute_common.schemas.node import Node
 from compute_common.units import MIB
 from vllm_orchestrator.instances.ledger import LedgerClient
@@ -78,12 +78,13 @@ def with_states(host: Host, states: GpuStates | None) -> Host:
     """The host with free memory as its ledger counts it; cordoned and lost cards are left out."""
     if states is None:
         return host
-    free = {gpu.index: gpu for gpu in states.gpus if not gpu.cordoned and gpu.health == "ok"}
+    usable = (gpu for gpu in states.gpus if gpu.schedulable and not gpu.cordoned and gpu.health == "ok")
+    free = {gpu.index: gpu for gpu in usable}
     known = {gpu.index: gpu for gpu in host.gpus}
     gpus = tuple(
         replace(known[index], total_mb=state.total_mb, free_mb=state.available_mb)
         if index in known
-        else GpuSlot(index, "nvidia", state.name, state.total_mb, state.available_mb)
+        else _unannounced(state)
         for index, state in sorted(free.items())
     )
     return replace(
@@ -92,6 +93,13 @@ def with_states(host: Host, states: GpuStates | None) -> Host:
         ram_total_mb=states.host_memory.total_mb,
         ram_available_mb=states.host_memory.available_mb,
     )
+
+
+def _unannounced(state: GpuState) -> GpuSlot:
+    """A card, or a slice of one, that the ledger knows and the registry does not yet."""
+    device = state.uuid or "" if state.parent_index is not None else ""
+    total, free = state.total_mb, state.available_mb
+    return GpuSlot(state.index, "nvidia", state.name, total, free, device=device)
 
 
 def _measured(host: Host, engines: frozenset[EngineKind]) -> Host:

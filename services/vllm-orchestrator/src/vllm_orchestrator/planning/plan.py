@@ -98,7 +98,7 @@ def _advised(model: Model, hosts: Sequence[Host], wish: Wish, refusal: NoFit | N
     if refusal is None:
         kind = "a GGUF file, which only llama_cpp on RAM runs" if model.gguf else "not a GGUF file"
         return NoFit(f"{model.any.name} is {kind}: the engine, strategy or degrees asked for do not suit it")
-    if model.vllm is None:
+    if model.vllm is None or not wish.advise:
         return refusal
     return replace(refusal, alternatives=what_would_fit(model.vllm, hosts, wish))
 
