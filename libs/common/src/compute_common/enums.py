@@ -39,7 +39,7 @@ class Tier(WireEnum):
     @property
     def rank(self) -> int:
         """0 for CPU_ONLY up to 3 for AI_FACTORY, for ordered comparison."""
-        return len(Tier) - 1 - list(Tier).index(self)
+        return len(Tier) - 1 - Tier._member_names_.index(self.name)
 
 
 class NodeStatus(WireEnum):

@@ -4,6 +4,7 @@ Published peak figures in GB/s. The first pattern that matches wins, so the long
 """
 
 import re
+from functools import lru_cache
 
 _TABLE: tuple[tuple[str, float], ...] = (
     (r"B300", 7700),
@@ -92,6 +93,7 @@ _BY_SIZE = tuple(
 )
 
 
+@lru_cache(maxsize=1024)  # fleets hold few kinds of cards, documents name them again and again
 def bandwidth_by_name(name: str, vram_mb: int | None = None) -> float | None:
     """GB/s of the product called `name` (with `vram_mb` MiB); None for one the table does not know."""
     if vram_mb is not None:
