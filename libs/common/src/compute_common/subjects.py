@@ -27,6 +27,7 @@ VLLM_INSTANCE = "compute.vllm.instance.v1"
 VLLM_STATUS = "compute.vllm.status.v1"
 VLLM_START = "compute.vllm.start.v1"
 VLLM_STOP = "compute.vllm.stop.v1"
+VLLM_FILES = "compute.vllm.files.v1"
 
 GPU_STATE = "compute.gpu.state.v1"
 GPU_MEMORY_WARNING = "compute.gpu.memory.warning.v1"

@@ -75,7 +75,8 @@ async def _serve_host(service: "VllmOrchestrator") -> None:
             return await asyncio.to_thread(log_tail, service, name, lines=lines, offset=offset)
         own = [record.public() for record in service.table.own()]
         wanted = [each for each in own if ask.instance_name in (None, each.instance_name)]
-        return NodeInstances(node_id=node_id, instances=wanted)
+        local = await asyncio.to_thread(service.local_models.names)
+        return NodeInstances(node_id=node_id, instances=wanted, local_models=local)
 
     await bus.serve(subjects.vllm_subject("start", node_id), start)
     await bus.serve(subjects.vllm_subject("stop", node_id), stop)

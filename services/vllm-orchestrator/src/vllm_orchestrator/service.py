@@ -17,6 +17,11 @@ from compute_common.shell import Service
 from compute_common.shell.service import Check
 from compute_common.tasks import end_tasks, every
 from vllm_orchestrator import bus_handlers, gateway, routes, streams
+from vllm_orchestrator.downloads import routes as download_routes
+from vllm_orchestrator.downloads.hub import Hub
+from vllm_orchestrator.downloads.local import LocalModels
+from vllm_orchestrator.downloads.peers import FileServer
+from vllm_orchestrator.downloads.pulls import Pulls
 from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
 from vllm_orchestrator.instances.adoption import Adoption
@@ -33,6 +38,7 @@ from vllm_orchestrator.instances.sources import Hosts, local_engines
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.takeover import TERMS, Takeover
 from vllm_orchestrator.instances.tools import Tools
+from vllm_orchestrator.instances.waking import Waker
 from vllm_orchestrator.instances.yields import YieldFollower
 from vllm_orchestrator.models.resolve import ModelFolder
 from vllm_orchestrator.settings import Settings
@@ -58,6 +64,10 @@ class VllmOrchestrator(Service):
         self.planner = Planner(
             settings, ModelFolder(settings.model_root), Hosts(self.bus, ledger, self.node_id), self.node_id
         )
+        self.local_models = LocalModels(settings.model_root)
+        hub = Hub(settings.hf_endpoint, settings.hf_token)
+        self.pulls = Pulls(self.bus, self.node_id, self.local_models, hub)
+        self.file_server = FileServer(self.bus, self.node_id, self.local_models)
         tools = self._tools(ledger)
         llama = LlamaServers(settings.llama_server_bin)
         self.roster = Roster(tools)
@@ -78,6 +88,7 @@ class VllmOrchestrator(Service):
             llama=llama,
         )
         self.groups = Groups(self.desk, self.table)
+        self.waker = Waker(self.desk, self.table, self.node_id, settings.engine_start_seconds)
         self.takeover = Takeover(
             self.bus,
             self.node_id,
@@ -112,7 +123,7 @@ class VllmOrchestrator(Service):
         )
 
     def routers(self) -> Sequence[APIRouter]:
-        return [routes.router(self), streams.router(self), gateway.router(self)]
+        return [routes.router(self), streams.router(self), download_routes.router(self), gateway.router(self)]
 
     def checks(self) -> dict[str, Check]:
         async def engine() -> tuple[bool, str | None]:
@@ -130,6 +141,7 @@ class VllmOrchestrator(Service):
 
     async def start(self) -> None:
         await bus_handlers.serve(self)
+        await download_routes.serve(self)
         if (
             self.bus.connected
         ):  # ready means that a request finds us: subscriptions sit in a buffer until sent
@@ -145,6 +157,7 @@ class VllmOrchestrator(Service):
         self.leaving = True
         await end_tasks([self._repeating, self._yielding, self._watching])
         await self.takeover.release()
+        await self.pulls.stop()
         await self.roster.leave()
         await self.client.aclose()
 

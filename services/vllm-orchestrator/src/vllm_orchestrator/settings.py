@@ -66,8 +66,14 @@ class Settings(ServiceSettings):
         validation_alias=env("ENGINE_ATTACH_HOSTS"),
         description="Hosts beside loopback that POST /attach may name, separated by commas",
     )
+    hf_endpoint: str = Field(
+        "https://huggingface.co",
+        validation_alias=env("HF_ENDPOINT"),
+        pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$",
+        description="Where models come from that no node has; a mirror of the Hub works too",
+    )
     hf_token: SecretStr | None = Field(
-        None, validation_alias=env("HF_TOKEN"), description="Handed to vLLM for gated models; never logged"
+        None, validation_alias=env("HF_TOKEN"), description="For gated models of the Hub; never logged"
     )
     instance_takeover_seconds: float = Field(
         30,

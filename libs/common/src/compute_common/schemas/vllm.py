@@ -158,6 +158,7 @@ class NodeInstances(Wire):
 
     node_id: str
     instances: list[Instance]
+    local_models: list[str] | None = Field(None, description="Models whose files are whole on the host")
 
 
 class PlanAnswer(Wire):

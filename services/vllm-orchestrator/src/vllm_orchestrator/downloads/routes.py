@@ -1,0 +1,75 @@
+"""`/api/v1/vllm/models/pull` and the NATS subjects of downloads."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query
+
+from compute_common import subjects
+from compute_common.bus import Message
+from compute_common.ids import Identifier
+from compute_common.problems import Problem, not_found
+from compute_common.shell.routing import new_router
+from vllm_orchestrator.downloads.schemas import PullList, PullRef, PullRequest, PullStatus
+
+if TYPE_CHECKING:
+    from vllm_orchestrator.service import VllmOrchestrator
+
+FORWARD_SECONDS = 60  # the Hub is asked before the answer
+OnNode = Annotated[Identifier | None, Query(description="A pull of this node; the asked one's without it")]
+
+
+def router(service: "VllmOrchestrator") -> APIRouter:
+    """Start pulls and follow them, on whichever node."""
+    r = new_router("vllm")
+
+    async def there(node_id: str, body: Message) -> Message:
+        subject = subjects.vllm_subject("pull", node_id)
+        try:
+            return await service.bus.request(subject, body, FORWARD_SECONDS)
+        except Problem as problem:
+            if problem.cause != "no-responder":
+                raise
+            detail = f"no orchestrator answers on node '{node_id}'; is that host up, and is the id right?"
+            raise not_found("unknown-node", detail) from problem
+
+    @r.post("/api/v1/vllm/models/pull", response_model=PullStatus, status_code=202)
+    async def pull(body: PullRequest) -> PullStatus:
+        """Bring a model's files onto a node: from another node that has them, else from the Hub."""
+        if body.node_id not in (None, service.node_id):
+            ask = body.model_dump(exclude_none=True)
+            return PullStatus.model_validate(await there(body.node_id or "", ask))
+        return await service.pulls.begin(body)
+
+    @r.get("/api/v1/vllm/models/pull", response_model=PullList)
+    async def pulls(node_id: OnNode = None) -> PullList:
+        """Pulls since the orchestrator started, oldest first."""
+        if node_id not in (None, service.node_id):
+            return PullList.model_validate(await there(node_id or "", {}))
+        return _list(service)
+
+    @r.get("/api/v1/vllm/models/pull/{pull_id}", response_model=PullStatus)
+    async def progress(pull_id: Identifier, node_id: OnNode = None) -> PullStatus:
+        """How far one pull is."""
+        if node_id not in (None, service.node_id):
+            return PullStatus.model_validate(await there(node_id or "", {"pull_id": pull_id}))
+        return service.pulls.get(pull_id)
+
+    return r
+
+
+async def serve(service: "VllmOrchestrator") -> None:
+    """Answer other orchestrators: start and show pulls here, hand out files."""
+
+    async def pull(body: Message) -> object:
+        if "model_name" in body:
+            return await service.pulls.begin(PullRequest.model_validate(body))
+        ref = PullRef.model_validate(body)
+        return service.pulls.get(ref.pull_id) if ref.pull_id else _list(service)
+
+    await service.bus.serve(subjects.vllm_subject("pull", service.node_id), pull)
+    await service.file_server.serve()
+
+
+def _list(service: "VllmOrchestrator") -> PullList:
+    found = service.pulls.all()
+    return PullList(pulls=found, count=len(found))
