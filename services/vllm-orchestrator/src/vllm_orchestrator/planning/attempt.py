@@ -1,13 +1,13 @@
 """A layout tried at a context length: what each rank needs, what its card gives, how layers are dealt out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import floor
 
 from compute_common.units import MIB
 from vllm_orchestrator.models.profile import ModelProfile
-from vllm_orchestrator.planning.inventory import BIG_CARD_MB, GpuSlot
+from vllm_orchestrator.planning.inventory import GpuSlot
 from vllm_orchestrator.planning.kv_cache import stage_layers
 from vllm_orchestrator.planning.layouts import Layout, Shape
 from vllm_orchestrator.planning.memory import RankMemory, Workload, ranks
@@ -75,7 +75,8 @@ class Memory:
     def workload(self, shape: Shape, cards: Sequence[GpuSlot], length: int) -> Workload:
         """vLLM's own defaults for the smallest of the cards, under what was asked for."""
         smallest = min(cards, key=lambda gpu: gpu.total_mb)
-        return workload_for(self.profile, self.wish, smallest, length, shape.expert_parallel)
+        found = workload_for(self.profile, self.wish, smallest, length, shape.expert_parallel)
+        return replace(found, linked=any(gpu.may_be_linked for gpu in cards))
 
     def uniform(self, shape: Shape, card: GpuSlot, length: int) -> RankMemory:
         """The fullest rank with layers dealt out evenly over such cards."""
@@ -153,6 +154,6 @@ def workload_for(
         kv_dtype_bytes=1 if kv.startswith("fp8") else 4 if profile.dtype == "float32" else 2,
         enforce_eager=wish.enforce_eager,
         expert_parallel=expert_parallel,
-        linked=bool(card.links) or card.total_mb >= BIG_CARD_MB,
+        linked=card.may_be_linked,
         release=release,
     )

@@ -104,13 +104,14 @@ class _Search:
             cards = shape.tp * shape.pp
             sample = self.fleet.sample(kind)
             need = need_mb(self.memory.uniform(shape, sample, length))
-            place = self._placed(kind, cards, need, sample)
-            if place is not None:
-                yield self.memory.attempt(_layout(shape, place), length)
+            place = self._placed(kind, cards, need, sample) or self.fleet.emptiest(kind, cards)
+            if place is None:
                 continue
-            nearest = self.fleet.emptiest(kind, cards)
-            if nearest is not None:
-                self._note(self.memory.attempt(_layout(shape, nearest), length))
+            attempt = self.memory.attempt(_layout(shape, place), length)
+            if attempt.short_mb <= 0:
+                yield attempt
+            else:
+                self._note(attempt)
 
     def _placed(self, kind: Kind, cards: int, need: int, sample: GpuSlot) -> Group | None:
         claim = int(sample.total_mb * self.memory.share)
@@ -122,12 +123,17 @@ class _Search:
 
     def one_host_mixed(self) -> list[Attempt]:
         """Stages on unlike cards of one host."""
-        return self._longest(lambda length: self._tried(self._mixed(one_host=True), length))
+        rows = list(self._mixed(one_host=True))
+        return self._longest(lambda length: self._tried(rows, length))
 
     def over_hosts(self) -> list[Attempt]:
         """Stages over hosts: cards of one kind, else of unlike kinds."""
-        alike = self._longest(lambda length: self._tried(self._alike(), length))
-        return alike or self._longest(lambda length: self._tried(self._mixed(one_host=False), length))
+        rows = list(self._alike())
+        alike = self._longest(lambda length: self._tried(rows, length))
+        if alike:
+            return alike
+        mixed = list(self._mixed(one_host=False))
+        return self._longest(lambda length: self._tried(mixed, length))
 
     def _alike(self) -> Iterator[list[Layout]]:
         for tp in self._degrees():
@@ -135,8 +141,9 @@ class _Search:
                 yield [one for one in self._prefixes(tp, stages) if len(one.groups) > 1]
 
     def _mixed(self, *, one_host: bool) -> Iterator[list[Layout]]:
+        rows = self.fleet.on_one_host_mixed if one_host else self.fleet.over_hosts_mixed
         for tp in self._degrees():
-            for stages in self.fleet.over_kinds(tp):
+            for stages in rows(tp):
                 layouts = [one for one in self._prefixes(tp, stages) if one.mixed]
                 yield [one for one in layouts if (len(one.groups) == 1) is one_host]
 

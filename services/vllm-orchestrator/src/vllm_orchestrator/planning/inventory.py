@@ -20,7 +20,6 @@ class Kind(NamedTuple):
     vendor: str
     name: str
     size: int
-    linked: bool
     sliced: bool
 
 
@@ -41,8 +40,7 @@ class GpuSlot:
     @property
     def kind(self) -> Kind:
         """GPUs of one kind may share a stage: same product, same memory size."""
-        linked_ = bool(self.links)
-        return Kind(self.vendor, self.name, round(self.total_mb / KIND_STEP_MB), linked_, bool(self.device))
+        return Kind(self.vendor, self.name, round(self.total_mb / KIND_STEP_MB), bool(self.device))
 
     @property
     def may_be_linked(self) -> bool:

@@ -1,7 +1,7 @@
 """Which cards may hold a layout: stages of tensor-parallel cards of one kind, on one host or several."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import nlargest, nsmallest
 
@@ -10,6 +10,7 @@ from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind, linked
 from vllm_orchestrator.planning.result import Wish
 
 MAX_STAGES_OVER_HOSTS = 16
+MAX_MIXED_HOSTS = 64
 Group = tuple[Host, tuple[GpuSlot, ...]]
 
 
@@ -80,10 +81,15 @@ class Fleet:
     """
 
     def __init__(self, hosts: Sequence[Host]) -> None:
+        self._samples: dict[Kind, GpuSlot] = {}
         self._hosts: dict[Kind, list[tuple[Host, list[GpuSlot]]]] = {}
+        self._mixed_hosts: list[Host] = []
         for host in hosts:
-            for kind, cards in by_kind(host.gpus).items():
+            kinds = by_kind(host.gpus)
+            for kind, cards in kinds.items():
                 self._hosts.setdefault(kind, []).append((host, cards))
+            if len(kinds) > 1:
+                self._mixed_hosts.append(host)
         self.all_hosts = hosts
 
     @property
@@ -95,8 +101,13 @@ class Fleet:
         return 1 if kind.sliced else max(len(cards) for _host, cards in self._hosts[kind])
 
     def sample(self, kind: Kind) -> GpuSlot:
-        """The emptiest card of a kind."""
-        return max((cards[0] for _host, cards in self._hosts[kind]), key=lambda gpu: gpu.free_mb)
+        """A card that stands for its kind when memory is reckoned: the smallest, linked where any is."""
+        if kind not in self._samples:
+            every = [gpu for _host, cards in self._hosts[kind] for gpu in cards]
+            smallest = min(every, key=lambda gpu: gpu.total_mb)
+            links = next((gpu.links for gpu in every if gpu.links), frozenset())
+            self._samples[kind] = replace(smallest, links=links)
+        return self._samples[kind]
 
     def emptiest(self, kind: Kind, count: int) -> Group | None:
         """The `count` cards of one host whose fullest has most free memory."""
@@ -131,23 +142,32 @@ class Fleet:
             first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
             yield tuple(stage for host, cards in first for stage in _stages_of(host, cards, tp))
 
-    def over_kinds(self, tp: int) -> Iterator[tuple[Group, ...]]:
-        """Stages on unlike cards of one vendor: of one host, then of all hosts; the roomiest first."""
-        per_host: dict[str, list[Group]] = {}
+    def on_one_host_mixed(self, tp: int) -> Iterator[tuple[Group, ...]]:
+        """Stages on unlike cards of one host and vendor, the roomiest first."""
+        for host in self._mixed_hosts[:MAX_MIXED_HOSTS]:
+            per_vendor: dict[str, list[Group]] = {}
+            for kind, cards in by_kind(host.gpus).items():
+                if not kind.sliced:
+                    per_vendor.setdefault(kind.vendor, []).extend(_stages_of(host, cards, tp))
+            yield from filter(None, map(_unlike, per_vendor.values()))
+
+    def over_hosts_mixed(self, tp: int) -> Iterator[tuple[Group, ...]]:
+        """Stages on unlike cards of one vendor on all hosts, the roomiest first."""
         per_vendor: dict[str, list[Group]] = {}
         for kind, members in self._hosts.items():
             if kind.sliced:
                 continue
             able = [item for item in members if len(item[1]) >= tp]
-            roomy = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
-            for host, cards in roomy:
-                stages = _stages_of(host, cards, tp)
-                per_host.setdefault(f"{host.node_id}/{kind.vendor}", []).extend(stages)
-                per_vendor.setdefault(kind.vendor, []).extend(stages)
-        for stages in (*per_host.values(), *per_vendor.values()):
-            if len({group[0].kind for _host, group in stages}) > 1:
-                roomiest = nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb)
-                yield tuple(roomiest)
+            for host, cards in nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp)):
+                per_vendor.setdefault(kind.vendor, []).extend(_stages_of(host, cards, tp))
+        yield from filter(None, map(_unlike, per_vendor.values()))
+
+
+def _unlike(stages: Sequence[Group]) -> tuple[Group, ...]:
+    """The roomiest of the stages, where they are of several kinds; none otherwise."""
+    if len({group[0].kind for _host, group in stages}) < 2:
+        return ()
+    return tuple(nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb))
 
 
 def together(stages: Sequence[Group]) -> tuple[Group, ...]:
@@ -204,5 +224,6 @@ def _stages_of(host: Host, cards: Sequence[GpuSlot], tp: int) -> list[Group]:
     while len(left) >= tp:
         group = choose(left, tp)
         found.append((host, group))
-        left = [gpu for gpu in left if gpu not in group]
+        taken = {gpu.index for gpu in group}
+        left = [gpu for gpu in left if gpu.index not in taken]
     return found
