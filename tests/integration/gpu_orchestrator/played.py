@@ -23,9 +23,10 @@ STATES = "/api/v1/gpu/states"
 class PlayedHost:
     """A running orchestrator, the machine it sees, and what a test asks of it."""
 
-    def __init__(self, client: httpx.AsyncClient, played: Played) -> None:
+    def __init__(self, client: httpx.AsyncClient, played: Played, pid: int) -> None:
         self.client = client
         self.played = played
+        self.pid = pid
 
     async def states(self) -> dict[str, Any]:
         answer = await self.client.get(STATES)
@@ -94,7 +95,7 @@ async def played_host(
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15) as client:
             await until(lambda: _ready(client), 20)
-            yield PlayedHost(client, played)
+            yield PlayedHost(client, played, process.pid)
             process.terminate()
             assert await asyncio.to_thread(process.wait, 10) is not None
     finally:

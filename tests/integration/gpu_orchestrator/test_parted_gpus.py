@@ -1,11 +1,19 @@
 """MIG slices, and parts without memory of their own."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from tests.integration.gpu_orchestrator.played import MARGIN_MB, changed, engine, played_host, told
+from tests.integration.gpu_orchestrator.played import (
+    MARGIN_MB,
+    PlayedHost,
+    changed,
+    engine,
+    played_host,
+    told,
+)
 from tests.support.nvml import MIB, NO_PERMISSION, Scenario, scenarios
 from tests.support.nvml.scenarios import at, gb10
 from tests.support.waiting import until
@@ -45,12 +53,14 @@ async def test_use_on_a_slice_and_a_slice_that_is_destroyed(nvml_library: Path, 
             denied = {"nvmlDeviceGetComputeRunningProcesses": NO_PERMISSION}
             host.played.change(replace(_sliced(machine, 0, used_mib=12_020), errors=denied))
             await host.until_gpu(100, attribution="assumed", used_mb=12_020, foreign_mb=2_020)
+            assert await _has_memory(host) == {"ram", "1", "100", "101", "102"}
             host.played.change(changed(machine, 0, slices=machine.gpus[0].slices[1:]))
 
             async def gone() -> bool:
                 return "is gone" in (await host.reservation(name))["health"]
 
             await until(gone)
+            assert await _has_memory(host) == {"ram", "1", "100", "101"}
             assert [gpu["index"] for gpu in (await host.states())["gpus"]] == [0, 1, 100, 101]
 
 
@@ -110,3 +120,9 @@ def _sliced(machine: Scenario, number: int, **fields: object) -> Scenario:
     slices = list(machine.gpus[0].slices)
     slices[number] = replace(slices[number], **fields)  # type: ignore[arg-type]
     return changed(machine, 0, slices=tuple(slices))
+
+
+async def _has_memory(host: PlayedHost) -> set[str]:
+    """The devices whose total is in the metrics."""
+    metrics = (await host.client.get("/metrics")).text
+    return set(re.findall(r'compute_memory_bytes{device="(\w+)",kind="total"', metrics))

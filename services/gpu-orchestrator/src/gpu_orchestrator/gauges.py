@@ -1,5 +1,7 @@
 """What Prometheus sees of memory and of the ledger."""
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from compute_common.enums import MemoryLevel
@@ -11,6 +13,7 @@ from gpu_orchestrator.observer import View
 
 _MIB = 1024 * 1024
 _LEVELS = list(MemoryLevel)
+_KINDS = ("total", "used", "reserved", "foreign", "available")
 
 
 class Gauges:
@@ -40,9 +43,14 @@ class Gauges:
         self.events = Counter(
             "compute_gpu_reservation_events_total", "Changes of the ledger", ["event"], registry=registry
         )
+        self._of_device = (self._oom, self._level, self._busy, self._celsius, self._watts, self._healthy)
+        self._known: set[str] = set()
 
     def observe(self, view: View, ledger: Ledger, watch: MemoryWatch) -> None:
-        for device in view.devices.values():
+        cut = {gpu.index for gpu in view.gpus if not gpu.schedulable}  # such a card counts as its slices
+        devices = [device for device in view.devices.values() if device.index not in cut]
+        self._forget({_name(device.index) for device in devices})
+        for device in devices:
             self._device(device, ledger, watch)
         for gpu in view.gpus:
             self._gpu(gpu)
@@ -51,21 +59,25 @@ class Gauges:
             self._living.labels(self._node_id, state.value).set(living)
 
     def _device(self, device: Device, ledger: Ledger, watch: MemoryWatch) -> None:
-        name = RAM if device.index is None else str(device.index)
+        name = _name(device.index)
         sums = ledger.balance(device)
-        kinds = {
-            "total": device.total_mb,
-            "used": device.used_mb,
-            "reserved": sums.reserved_mb,
-            "foreign": sums.foreign_mb,
-            "available": sums.available_mb,
-        }
-        for kind, mib in kinds.items():
+        available_mb = sums.available_mb if ledger.usable(device) else 0
+        sizes = (device.total_mb, device.used_mb, sums.reserved_mb, sums.foreign_mb, available_mb)
+        for kind, mib in zip(_KINDS, sizes, strict=True):
             self._memory.labels(self._node_id, name, kind).set(mib * _MIB)
         outlook = watch.outlook(device)
         soon = float("inf") if outlook.oom_seconds is None else outlook.oom_seconds
         self._oom.labels(self._node_id, name).set(soon)
         self._level.labels(self._node_id, name).set(_LEVELS.index(outlook.level))
+
+    def _forget(self, names: set[str]) -> None:
+        """A slice that was destroyed, or a card that was cut, has no memory any more."""
+        for name in self._known - names:
+            for gauge in self._of_device:
+                _drop(gauge, self._node_id, name)
+            for kind in _KINDS:
+                _drop(self._memory, self._node_id, name, kind)
+        self._known = names
 
     def _gpu(self, gpu: GpuReading) -> None:
         name = str(gpu.index)
@@ -78,3 +90,15 @@ class Gauges:
         for gauge, value in optional:
             if value is not None:
                 gauge.labels(self._node_id, name).set(value)
+            else:
+                _drop(gauge, self._node_id, name)
+
+
+def _name(index: int | None) -> str:
+    return RAM if index is None else str(index)
+
+
+def _drop(gauge: Gauge, *labels: str) -> None:
+    """No series is better than the last value of what is gone."""
+    with contextlib.suppress(KeyError):
+        gauge.remove(*labels)

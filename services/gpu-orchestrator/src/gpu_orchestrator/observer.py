@@ -9,13 +9,13 @@ from functools import partial
 
 from compute_common.reading_thread import ReadingThread
 from gpu_orchestrator import processes
-from gpu_orchestrator.attribution import Sight, devices_of, foreign_floors
+from gpu_orchestrator.attribution import Members, Sight, devices_of, foreign_floors
 from gpu_orchestrator.card import lost
 from gpu_orchestrator.devices import Device, GpuReading, RamReading
-from gpu_orchestrator.entries import RAM, Entry, State
+from gpu_orchestrator.entries import RAM, Entry
 from gpu_orchestrator.host_memory import read_ram
+from gpu_orchestrator.membership import Membership
 from gpu_orchestrator.nvml import Nvml
-from gpu_orchestrator.sessions import Process, members
 from gpu_orchestrator.vitals import SILENT
 
 MAX_AGE_SECONDS = 0.25
@@ -116,13 +116,12 @@ class Observer:
 
 
 class Splitting:
-    """From readings to devices: who the processes are, and what they had when they were last seen."""
+    """From readings to devices: whose the use is, and what was there before anything was reserved."""
 
     def __init__(self, margins: tuple[int, int]) -> None:
         self._margins = margins
-        self._boot_id = processes.boot_id()
+        self._membership = Membership()
         self._same_pids = processes.in_first_namespace()
-        self._seen: dict[str, dict[int, int]] = {}
         self._floors: dict[str, int] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -130,33 +129,12 @@ class Splitting:
         self, gpus: tuple[GpuReading, ...], ram: RamReading, entries: Sequence[Entry], taken_at: float
     ) -> View:
         with self._one_at_a_time:
-            living = self._members(entries)
-            sharing = {RAM, *(gpu.uuid for gpu in gpus if gpu.unified)}
-            pids = {
-                pid
-                for entry in entries
-                if not sharing.isdisjoint(entry.devices)
-                for pid in living.get(entry.reservation_id, ())
-            }
+            gpu_pids = {process.pid for gpu in gpus for process in gpu.processes}
+            living = self._membership.living(entries, gpu_pids, taken_at)
             self._floors = foreign_floors(self._floors, gpus, ram, entries)
-            sight = Sight(
-                members=living,
-                resident_mb={pid: processes.unreclaimable_mb(pid) for pid in pids},
-                foreign_floor_mb=self._floors,
-                same_pids=self._same_pids,
-            )
+            sight = Sight(living, _resident(gpus, entries, living), self._floors, self._same_pids)
             devices = devices_of(gpus, ram, entries, sight, margins=self._margins)
             return View(devices, self._named(gpus), ram, living, taken_at)
-
-    def _members(self, entries: Sequence[Entry]) -> dict[str, frozenset[int]]:
-        bound = [(e.reservation_id, e.holder) for e in entries if e.state is State.BOUND and e.holder]
-        containers = any(holder.container_id for _, holder in bound)
-        table: dict[int, Process] = processes.snapshot(containers) if bound else {}
-        living = {
-            name: members(holder, table, self._boot_id, self._seen.get(name, {})) for name, holder in bound
-        }
-        self._seen = {name: {pid: table[pid].start_ticks for pid in pids} for name, pids in living.items()}
-        return living
 
     def _named(self, gpus: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:
         """With the names of the processes, where the driver's pids are ours."""
@@ -168,3 +146,11 @@ class Splitting:
             else gpu
             for gpu in gpus
         )
+
+
+def _resident(gpus: Sequence[GpuReading], entries: Sequence[Entry], living: Members) -> dict[int, int]:
+    """Unreclaimable RAM of every process that holds RAM, or a GPU that shares it."""
+    sharing = {RAM, *(gpu.uuid for gpu in gpus if gpu.unified)}
+    names = [entry.reservation_id for entry in entries if not sharing.isdisjoint(entry.devices)]
+    pids = {pid for name in names for pid in living.get(name, ())}
+    return {pid: processes.unreclaimable_mb(pid) for pid in pids}

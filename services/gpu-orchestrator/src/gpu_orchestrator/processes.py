@@ -52,6 +52,12 @@ def snapshot(with_containers: bool = False, proc: Path = PROC) -> dict[int, Proc
     return table
 
 
+def start_of(pid: int, proc: Path = PROC) -> int | None:
+    """When a living process started, in clock ticks since boot; None when there is none."""
+    process = _process(f"{proc}/{pid}", pid, with_containers=False)
+    return None if process is None else process.start_ticks
+
+
 def _process(folder: str, pid: int, with_containers: bool) -> Process | None:
     try:
         stat = _read(f"{folder}/stat")
