@@ -1,7 +1,7 @@
 """The services over HTTP, for commands: refusals become one readable line."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,6 +48,26 @@ class Services:
     def delete(self, service: str, path: str) -> dict[str, Any]:
         return self._send(service, "DELETE", path)
 
+    def events(self, service: str, path: str, **params: Any) -> Iterator[tuple[str, str]]:
+        """(event, data) of server-sent events until the service ends them; `Refused` otherwise."""
+        url = self.urls[service] + path
+        given = {key: value for key, value in params.items() if value is not None}
+        try:
+            with self._http.stream("GET", url, params=given) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise Refused(_refusal(url, answer))
+                kind = "message"
+                for line in answer.iter_lines():
+                    word, _, rest = line.partition(": ")
+                    if word == "event":
+                        kind = rest
+                    elif word == "data":
+                        yield kind, rest
+                        kind = "message"
+        except httpx.HTTPError as error:
+            raise Refused(f"{service} stopped answering at {self.urls[service]}") from error
+
     def health(self, service: str) -> dict[str, Any] | None:
         """The health document, whatever its verdict; None when nobody answers."""
         try:
@@ -74,3 +94,10 @@ class Services:
         if answer.is_error:
             raise Refused(str(body.get("detail", f"{url} answered {answer.status_code}")), body)
         return body
+
+
+def _refusal(url: str, answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{url} answered {answer.status_code}"

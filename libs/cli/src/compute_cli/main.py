@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import host, models, owner, questions
+from compute_cli.commands import host, logs, models, owner, pull, questions
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -22,8 +22,8 @@ _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
     questions.nodes,
     questions.deploy,
     models.plan,
-    models.models,
     questions.instances,
+    logs.logs,
     questions.stop,
     questions.submit,
     questions.work,
@@ -33,6 +33,10 @@ _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
 for _panel, _commands in (("This host", _THIS_HOST), ("A running suite", _A_RUNNING_SUITE)):
     for _command in _commands:
         app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)
+_models = typer.Typer(invoke_without_command=True)
+_models.callback()(models.models)
+_models.command()(pull.pull)
+app.add_typer(_models, name="models", rich_help_panel="A running suite")
 
 
 def main() -> None:

@@ -98,11 +98,15 @@ def _looking(r: APIRouter, service: "VllmOrchestrator") -> None:
         return service.desk.require(instance_name).public()
 
     @r.get("/api/v1/vllm/instances/{instance_name}/logs", response_model=LogTail)
-    async def logs(instance_name: Identifier, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> LogTail:
+    async def logs(
+        instance_name: Identifier,
+        lines: Annotated[int, Query(ge=1, le=2000)] = 200,
+        node_id: Annotated[Identifier | None, Query(description="That host's part")] = None,
+    ) -> LogTail:
         """The end of the engine's log, from whichever host it runs on."""
-        record = service.desk.require(instance_name)
-        if record.node_id not in (None, service.node_id):
-            subject = subjects.vllm_subject("status", record.node_id)
+        where = node_id or service.desk.require(instance_name).node_id
+        if where not in (None, service.node_id):
+            subject = subjects.vllm_subject("status", where)
             ask = {"instance_name": instance_name, "log_lines": lines}
             return LogTail.model_validate(await service.bus.request(subject, ask, LOG_SECONDS))
         return await asyncio.to_thread(log_tail, service, instance_name, lines=lines)

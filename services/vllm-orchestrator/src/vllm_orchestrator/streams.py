@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from compute_common import subjects, wire_json
@@ -48,10 +48,14 @@ def router(service: "VllmOrchestrator") -> APIRouter:
         response_class=StreamingResponse,
         responses={200: _ANSWER},
     )
-    async def logs(instance_name: Identifier) -> StreamingResponse:
+    async def logs(
+        instance_name: Identifier,
+        lines: Annotated[int, Query(ge=1, le=2000)] = 200,
+        node_id: Annotated[Identifier | None, Query(description="That host's part")] = None,
+    ) -> StreamingResponse:
         """The engine's log and what is added to it, from whichever host; each `data` is one line as JSON."""
         service.desk.require(instance_name)
-        return _stream(streams.log(instance_name))
+        return _stream(streams.log(instance_name, lines, node_id))
 
     return r
 
@@ -81,13 +85,13 @@ class Streams:
                 yield b": keep-alive\n\n"
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def log(self, name: str) -> AsyncIterator[bytes]:
+    async def log(self, name: str, lines: int = 200, node_id: str | None = None) -> AsyncIterator[bytes]:
         """Lines as they come."""
         offset: int | None = None
         beat = _Beat()
         while not self._service.leaving and (record := self._service.table.get(name)) is not None:
             try:
-                tail = await self._tail(record, offset)
+                tail = await self._tail(name, node_id or record.node_id, lines, offset)
             except Problem as problem:
                 yield _event("problem", problem.document())
                 return
@@ -98,12 +102,12 @@ class Streams:
                 yield b": keep-alive\n\n"
             await asyncio.sleep(LOG_SECONDS)
 
-    async def _tail(self, record: Record, offset: int | None) -> LogTail:
+    async def _tail(self, name: str, node_id: str | None, lines: int, offset: int | None) -> LogTail:
         service = self._service
-        if record.node_id in (None, service.node_id):
-            return await asyncio.to_thread(log_tail, service, record.instance_name, offset=offset)
-        subject = subjects.vllm_subject("status", record.node_id)
-        ask = {"instance_name": record.instance_name, "log_lines": 200, "log_offset": offset}
+        if node_id in (None, service.node_id):
+            return await asyncio.to_thread(log_tail, service, name, lines=lines, offset=offset)
+        subject = subjects.vllm_subject("status", node_id or "")
+        ask = {"instance_name": name, "log_lines": lines, "log_offset": offset}
         return LogTail.model_validate(await service.bus.request(subject, ask, REMOTE_SECONDS))
 
 

@@ -53,10 +53,13 @@ def plan(
 
 
 def models(
+    context: typer.Context,
     fits: Annotated[bool, typer.Option("--fits", help="Only those that fit now, best first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Models that a name alone can deploy."""
+    """Models that a name alone can deploy; `pull` brings one onto a node."""
+    if context.invoked_subcommand is not None:
+        return
     with Services(timeout_seconds=120) as services:
         answer = services.get("vllm-orchestrator", "/api/v1/vllm/models", fits=fits or None)
     if fits:

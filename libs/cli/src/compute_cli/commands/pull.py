@@ -1,0 +1,53 @@
+"""Bringing a model's files onto a node, and watching them come."""
+
+import time
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from compute_cli.client import Services
+from compute_cli.console import AsJson, fail, show, stderr
+
+LOOK_SECONDS = 0.5
+PULL = "/api/v1/vllm/models/pull"
+SERVICE = "vllm-orchestrator"
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help="Its id on the Hub, e.g. Qwen/Qwen2.5-7B-Instruct")],
+    node_id: Annotated[str | None, typer.Option("--node", help="Onto this node.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit of the Hub.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="Of a GGUF model, e.g. Q4_K_M.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a model's files onto a node: from another node that has them, else from the Hub."""
+    given = {"model_name": model, "node_id": node_id, "revision": revision, "quantization": quantization}
+    body = {key: value for key, value in given.items() if value is not None}
+    with Services(timeout_seconds=70) as services:
+        found = services.post(SERVICE, PULL, body)
+        if not no_wait:
+            found = _followed(services, found)
+    show(found, as_json, _view)
+    if found["phase"] == "failed":
+        raise fail(str(found["error"]))
+
+
+def _followed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
+    """Its last word; meanwhile a bar on standard error."""
+    path = f"{PULL}/{quote(found['pull_id'], safe='')}"
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        bar = progress.add_task(found["model_name"], total=found["bytes_total"])
+        while found["phase"] == "downloading":
+            progress.update(bar, completed=found["bytes_done"], total=found["bytes_total"])
+            time.sleep(LOOK_SECONDS)
+            found = services.get(SERVICE, path, node_id=found["node_id"])
+    return found
+
+
+def _view(found: dict[str, Any]) -> str:
+    where = found["path"] or f"{found['bytes_done'] >> 20} of {found['bytes_total'] >> 20} MiB"
+    return f"{found['model_name']} on {found['node_id']}: {found['phase']} (from {found['source']}), {where}"
