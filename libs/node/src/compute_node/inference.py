@@ -78,10 +78,12 @@ class Inference:
         }
 
     async def _instance(self, job: Job) -> tuple[Instance, str]:
-        """The instance for the job's model; asks the orchestrator once more before it gives up."""
+        """The instance for the job's model, woken when it is idle; asks the orchestrator once more first."""
         found = self._instances.find(job.model_name)
         if found is None:
             await self._instances.refresh()
+            found = self._instances.find(job.model_name)
+        if found is None and await self._instances.wake(job.model_name, job.timeout_seconds):
             found = self._instances.find(job.model_name)
         if found is not None:
             return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from compute_common.tasks import end_tasks
 log = structlog.get_logger("instances")
 
 ASK_SECONDS = 2.0
+START_SECONDS = 30.0
 SERVING = frozenset({InstanceStatus.READY, InstanceStatus.DEGRADED})
 
 
@@ -28,6 +30,10 @@ class Instances:
         self._bus = bus
         self._node_id = node_id
         self._ready: dict[str, Instance] = {}
+        self._asleep: dict[str, Instance] = {}
+        self._waking: dict[str, Instance] = {}
+        self._failed: set[str] = set()
+        self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -42,14 +48,36 @@ class Instances:
 
         Without a name the only instance is meant, when there is exactly one.
         """
-        if model is None:
-            only = list(self._ready.values())
-            return (only[0], _own_name(only[0])) if len(only) == 1 else None
-        for instance in self._ready.values():
-            for name in (*instance.served_names, instance.instance_name, instance.model_name):
-                if name.lower() == model.lower():
-                    return instance, name if name in instance.served_names else _own_name(instance)
-        return None
+        return _found(self._ready, model)
+
+    async def wake(self, model: str | None, limit_seconds: float) -> bool:
+        """Start the idle instance that answers to `model` and wait for it; False where none comes up."""
+        found = _found({**self._asleep, **self._waking}, model)
+        if found is None:
+            return False
+        name = found[0].instance_name
+        with contextlib.suppress(Problem, TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                await self._wake(found[0])
+        return name in self._ready
+
+    async def _wake(self, instance: Instance) -> None:
+        name = instance.instance_name
+        if name in self._waking:  # another item asked for it already
+            await self._until_known(name)
+            return
+        self._waking[name] = instance
+        try:
+            subject = subjects.vllm_subject("start", self._node_id)
+            await self._bus.request(subject, {"instance_name": name}, START_SECONDS)
+            await self._until_known(name)
+        finally:
+            del self._waking[name]
+
+    async def _until_known(self, name: str) -> None:
+        while name not in self._ready and name not in self._failed:
+            self._changed.clear()
+            await self._changed.wait()
 
     def names(self) -> list[str]:
         return sorted(self._ready)
@@ -60,7 +88,7 @@ class Instances:
             subject = subjects.vllm_subject("status", self._node_id)
             answer = await self._bus.request(subject, {}, ASK_SECONDS)
             known = NodeInstances.model_validate(answer)
-            self._ready = {}
+            self._ready, self._asleep = {}, {}
             for instance in known.instances:
                 self._take(instance)
 
@@ -74,15 +102,36 @@ class Instances:
             return
         event = InstanceEvent.model_validate(message)
         if event.event == "removed":
-            self._ready.pop(event.instance.instance_name, None)
+            self._drop(event.instance.instance_name)
         else:
             self._take(event.instance)
+        self._changed.set()
 
     def _take(self, instance: Instance) -> None:
+        name = instance.instance_name
+        self._drop(name)
         if instance.status in SERVING and api_base(instance) is not None:
-            self._ready[instance.instance_name] = instance
-        else:
-            self._ready.pop(instance.instance_name, None)
+            self._ready[name] = instance
+        elif instance.wakeable:
+            self._asleep[name] = instance
+        elif instance.status is InstanceStatus.FAILED:
+            self._failed.add(name)
+
+    def _drop(self, name: str) -> None:
+        self._ready.pop(name, None)
+        self._asleep.pop(name, None)
+        self._failed.discard(name)
+
+
+def _found(instances: Mapping[str, Instance], model: str | None) -> tuple[Instance, str] | None:
+    if model is None:
+        only = list(instances.values())
+        return (only[0], _own_name(only[0])) if len(only) == 1 else None
+    for instance in instances.values():
+        for name in (*instance.served_names, instance.instance_name, instance.model_name):
+            if name.lower() == model.lower():
+                return instance, name if name in instance.served_names else _own_name(instance)
+    return None
 
 
 def api_base(instance: Instance) -> str | None:

@@ -22,8 +22,10 @@ def facts_of(event: InstanceEvent, now: float) -> tuple[InstanceFacts, bool]:
         served_names=tuple(instance.served_names[:64]),
         api=instance.endpoints.api,
         confirmed=now,
+        wakeable=instance.wakeable,
     )
-    return facts, event.event == "removed" or instance.status in _GONE
+    gone = instance.status in _GONE and not instance.wakeable
+    return facts, event.event == "removed" or gone
 
 
 class InstanceTable:

@@ -123,8 +123,8 @@ def _free_vram(document: NodeDocument) -> int | None:
 
 
 def _models(document: NodeDocument, instances: Collection[InstanceFacts]) -> list[str] | None:
-    """Declared names and those of ready instances; None for a plain worker that declared nothing."""
-    served = [name for instance in instances if instance.ready for name in instance.served_names]
+    """Declared names and those of instances that serve; None for a plain worker that declared nothing."""
+    served = [name for instance in instances if instance.serves for name in instance.served_names]
     if not served and document.supported_models is None and not document.managed:
         return None
     return list(dict.fromkeys([*(document.supported_models or []), *served]))

@@ -59,6 +59,12 @@ class InstanceFacts:
     served_names: tuple[str, ...]
     api: str | None
     confirmed: float  # monotonic; repeated every 15 s by its orchestrator
+    wakeable: bool = False  # idle; the next request or work item starts it
+
+    @property
+    def serves(self) -> bool:
+        """Whether work for it may be sent to its node."""
+        return self.ready or self.wakeable
 
     @property
     def ready(self) -> bool:

@@ -34,9 +34,10 @@ class Gateway:
         self.load = Load()
 
     def models(self) -> GatewayModels:
-        """Every name that an instance answers to now."""
+        """Every name that an instance answers to now, or once it is woken."""
         found: dict[str, GatewayModel] = {}
-        for record in self._ready():
+        idle = [record for record in self._service.table.all() if record.wakeable]
+        for record in [*self._ready(), *idle]:
             for name in record.served_names:
                 created = int(record.created_at.timestamp())
                 found.setdefault(name, GatewayModel(id=name, created=created, owned_by=record.engine.value))
@@ -68,6 +69,8 @@ class Gateway:
         return Response(status_code=CLIENT_GONE)
 
     async def _first_answer(self, path: str, request: GatewayRequest) -> Relay:
+        if not serving(self._ready(), request.model):
+            await self._service.waker.wake(request.model)
         replicas = self._replicas(request.model)
         refusal: Problem | None = None
         for record in self.load.order(replicas):

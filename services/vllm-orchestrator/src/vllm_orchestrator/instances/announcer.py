@@ -41,7 +41,7 @@ class Announcer:
             log.debug("event not sent: nats is away", instance=record.instance_name)
 
     async def repeat(self) -> None:
-        """Tell of every living instance of this node again."""
+        """Tell of every instance of this node again that lives or can be woken."""
         for record in self._table.own():
-            if record.status not in QUIET:
+            if record.status not in QUIET or record.wakeable:
                 await self.tell(record)
