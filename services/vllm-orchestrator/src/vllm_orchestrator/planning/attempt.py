@@ -1,7 +1,7 @@
 """A layout tried at a context length: what each rank needs, what its card gives, how layers are dealt out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from math import floor
 
@@ -29,11 +29,8 @@ class Attempt:
     ranks: Ranks
     budgets_mb: tuple[int, ...]
     utilization: float
-
-    @property
-    def tightest(self) -> int:
-        """The stage that lacks most, or has least to spare."""
-        return max(range(len(self.ranks)), key=self._short)
+    tightest: int  # the stage that lacks most, or has least to spare
+    short_mb: int  # of that stage; 0 or below: it fits
 
     @property
     def memory(self) -> RankMemory:
@@ -44,16 +41,9 @@ class Attempt:
         return self.budgets_mb[self.tightest]
 
     @property
-    def short_mb(self) -> int:
-        return self._short(self.tightest)
-
-    @property
     def equal(self) -> bool:
         """Whether vLLM would deal out the layers so by itself."""
         return self.layers == stage_layers(sum(self.layers), len(self.layers))
-
-    def _short(self, stage: int) -> int:
-        return need_mb(self.ranks[stage]) - self.budgets_mb[stage]
 
 
 class Memory:
@@ -75,8 +65,10 @@ class Memory:
     def workload(self, shape: Shape, cards: Sequence[GpuSlot], length: int) -> Workload:
         """vLLM's own defaults for the smallest of the cards, under what was asked for."""
         smallest = min(cards, key=lambda gpu: gpu.total_mb)
-        found = workload_for(self.profile, self.wish, smallest, length, shape.expert_parallel)
-        return replace(found, linked=any(gpu.may_be_linked for gpu in cards))
+        linked = any(gpu.may_be_linked for gpu in cards)
+        return workload_for(
+            self.profile, self.wish, smallest, length, expert_parallel=shape.expert_parallel, linked=linked
+        )
 
     def uniform(self, shape: Shape, card: GpuSlot, length: int) -> RankMemory:
         """The fullest rank with layers dealt out evenly over such cards."""
@@ -103,7 +95,9 @@ class Memory:
         self, layout: Layout, work: Workload, layers: tuple[int, ...], budgets: tuple[int, ...], share: float
     ) -> Attempt:
         found = self._ranks(layout.shape.tp, layers, work)
-        return Attempt(layout, work, layers, found, budgets, share)
+        short = [need_mb(rank) - budget for rank, budget in zip(found, budgets, strict=True)]
+        worst = max(short)
+        return Attempt(layout, work, layers, found, budgets, share, short.index(worst), worst)
 
     def _utilization(self, layout: Layout) -> float:
         """One share for all engines of the layout: vLLM takes it of each card, where it is free."""
@@ -141,7 +135,13 @@ def need_mb(rank: RankMemory) -> int:
 
 
 def workload_for(
-    profile: ModelProfile, wish: Wish, card: GpuSlot, length: int, expert_parallel: bool = False
+    profile: ModelProfile,
+    wish: Wish,
+    card: GpuSlot,
+    length: int,
+    *,
+    expert_parallel: bool = False,
+    linked: bool = True,
 ) -> Workload:
     """What an engine on such a card holds at once: the release's defaults, under what was asked for."""
     release = release_of(wish.engine_version)
@@ -154,6 +154,6 @@ def workload_for(
         kv_dtype_bytes=1 if kv.startswith("fp8") else 4 if profile.dtype == "float32" else 2,
         enforce_eager=wish.enforce_eager,
         expert_parallel=expert_parallel,
-        linked=card.may_be_linked,
+        linked=linked,
         release=release,
     )

@@ -43,8 +43,13 @@ def plan_gpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan |
         if found:
             best, *others = sorted(found, key=search.cost)
             others = sorted(others, key=search.cost)[:MAX_ALTERNATIVES]
+            found_plan = as_plan(profile, wish, best)
+            spare = search.spare_replicas(best, found_plan)
+            words = f" The GPUs left over hold {spare} more such replicas." if spare else ""
             return replace(
-                as_plan(profile, wish, best),
+                found_plan,
+                spare_replicas=spare,
+                explanation=found_plan.explanation + words,
                 rejected=search.rejections(),
                 alternatives=tuple(as_alternative(profile, other) for other in others),
             )
@@ -89,6 +94,14 @@ class _Search:
             sum(gpu.free_mb for gpu in cards),
             -min(gpu.bandwidth_gb_s or 0.0 for gpu in cards),
         )
+
+    def spare_replicas(self, best: Attempt, chosen: Plan) -> int:
+        """Copies of a layout of one host on other cards; copies that share a card are not counted."""
+        layout = best.layout
+        if len(layout.groups) > 1 or layout.mixed:
+            return 0
+        least = max(place.reserved_mb for place in chosen.places)
+        return max(0, self.fleet.copies(layout.gpus[0].kind, len(layout.gpus), least) - 1)
 
     def one_host(self) -> list[Attempt]:
         """Cards of one kind on one host."""

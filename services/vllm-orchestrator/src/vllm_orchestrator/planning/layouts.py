@@ -133,6 +133,13 @@ class Fleet:
         tight = nsmallest(len(cards), (gpu for gpu in cards if gpu.free_mb >= need_mb), key=_left_over)
         return host, choose(tight, count)
 
+    def copies(self, kind: Kind, count: int, need_mb: int) -> int:
+        """How many times `count` cards of one host with `need_mb` free each can be taken."""
+        found = 0
+        for _host, cards in self._hosts[kind]:
+            found += sum(gpu.free_mb >= need_mb for gpu in cards) // count
+        return found
+
     def over_hosts(self, tp: int) -> Iterator[tuple[Group, ...]]:
         """For each kind the stages of `tp` cards that its hosts can hold, hosts with most stages first."""
         for kind, members in self._hosts.items():

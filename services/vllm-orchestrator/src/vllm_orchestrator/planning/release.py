@@ -6,6 +6,7 @@ tests/data/vllm_kv_points.csv, against which docs/performance.md shows the whole
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 GIB = 1 << 30
 BIG_CARD_MB, HUGE_CARD_MB = 70 * 1024, 160 * 1024
@@ -80,6 +81,7 @@ class Release:
 CURRENT = Release()
 
 
+@lru_cache(maxsize=64)
 def release_of(text: str | None) -> Release:
     """The release that `text` names ("0.11.0", "v0.26.1rc1"); the latest known one for anything else."""
     found = re.match(r"v?(\d{1,3})\.(\d{1,3})", text or "")

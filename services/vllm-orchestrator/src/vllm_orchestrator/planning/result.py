@@ -74,6 +74,7 @@ class Plan:
     expert_parallel: bool = False
     stage_layers: tuple[int, ...] = ()  # where vLLM would not deal them out so by itself
     environment: tuple[tuple[str, str], ...] = ()
+    spare_replicas: int = 0  # further copies that the GPUs left over would hold
     tokens_per_s: float | None = None  # of one request: measured, else expected
     alternatives: tuple[dict[str, Any], ...] = ()
 
