@@ -14,10 +14,13 @@ from gpu_orchestrator.devices import Device
 from gpu_orchestrator.entries import RAM, Holder
 from gpu_orchestrator.ledger import Ledger
 from gpu_orchestrator.orders import Yield
-from tests.unit.gpu_orchestrator.ledgers import T0, ask, gpu, host
+from tests.unit.gpu_orchestrator.ledgers import T0, ask
 
 TOTAL = 1000
-KEYS = (RAM, "GPU-0", "GPU-1", "GPU-2")
+CARDS = 5
+KEYS = (RAM, *(f"GPU-{i}" for i in range(CARDS)))
+POOL = frozenset({RAM, "GPU-3", "GPU-4"})  # two integrated GPUs: they have no memory but the host's
+MEMORY = {key: RAM if key in POOL else key for key in KEYS}
 
 
 @dataclass
@@ -26,6 +29,10 @@ class Promise:
     mb: int
     deadline: float | None
     used: int = 0
+
+    def draws(self, memory: str) -> int:
+        """How often its size is promised of this memory."""
+        return sum(MEMORY[key] == memory for key in self.keys)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -38,7 +45,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.ledger = Ledger()
         self.model: dict[str, Promise] = {}
-        self.foreign = dict.fromkeys(KEYS, 0)
+        self.foreign = dict.fromkeys(MEMORY.values(), 0)
         self.cordoned: set[str] = set()
         self.yielded: dict[str, float] = {}
         self.sick: set[str] = set()
@@ -46,44 +53,47 @@ class LedgerMachine(RuleBasedStateMachine):
         self.serial = 0
 
     def devices(self) -> dict[str, Device]:
-        own = {
-            key: {name: p.used for name, p in self.model.items() if p.deadline is None and key in p.keys}
-            for key in KEYS
-        }
-        used = {key: self.foreign[key] + sum(own[key].values()) for key in KEYS}
-        gpus = [
-            gpu(
-                i,
-                TOTAL,
-                used[key],
-                own_mb=own[key],
-                health="lost" if key in self.sick else "ok",
-            )
-            for i, key in enumerate(KEYS[1:])
-        ]
-        found = host(*gpus, ram_mb=TOTAL)
-        found[RAM] = Device(RAM, None, TOTAL, used[RAM], own_mb=own[RAM])
-        return found
+        return {key: self.device(key) for key in KEYS}
+
+    def device(self, key: str) -> Device:
+        memory = MEMORY[key]
+        own = {n: p.used for n, p in self.model.items() if p.deadline is None and p.draws(memory)}
+        return Device(
+            key=key,
+            index=None if key == RAM else int(key[4:]),
+            total_mb=TOTAL,
+            used_mb=self.foreign[memory] + sum(own.values()),
+            own_mb=own,
+            health="lost" if key in self.sick else "ok",
+            pool=POOL - {key} if key in POOL else frozenset(),
+        )
+
+    def promised(self, memory: str) -> int:
+        """A program that outgrew its promise counts with what it uses."""
+        return sum(max(p.draws(memory) * p.mb, p.used) for p in self.model.values() if p.draws(memory))
 
     def free(self, key: str) -> int:
         if key in self.cordoned or key in self.yielded:
             return 0
-        promised = sum(max(p.mb, p.used) for p in self.model.values() if key in p.keys)
-        return TOTAL - self.foreign[key] - promised
+        return max(0, TOTAL - self.foreign[MEMORY[key]] - self.promised(MEMORY[key]))
+
+    def room(self, key: str, keys: tuple[str, ...]) -> int:
+        """What each of `keys` may take of it."""
+        return self.free(key) // sum(MEMORY[other] == MEMORY[key] for other in keys)
 
     def pick(self, draw: int) -> str | None:
         names = sorted(self.model)
         return names[draw % len(names)] if names else None
 
     @rule(
-        indices=st.lists(st.integers(0, 2), unique=True, max_size=3),
+        indices=st.lists(st.integers(0, CARDS - 1), unique=True, max_size=3),
         mb=st.integers(1, TOTAL + 100),
         seconds=st.integers(1, 50),
     )
     def reserve(self, indices: list[int], mb: int, seconds: int) -> None:
         keys = tuple(f"GPU-{i}" for i in indices) or (RAM,)
         out = self.cordoned | self.sick | set(self.yielded)
-        fits = all(self.free(key) >= mb and key not in out for key in keys)
+        fits = all(self.room(key, keys) >= mb and key not in out for key in keys)
         self.serial += 1
         name = f"res-{self.serial}"
         at = T0 + timedelta(seconds=self.now)
@@ -97,7 +107,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 return
             short = {s["device"]: s["available_mb"] for s in refused.extra["shortfall"]}
             labels = {key: "host RAM" if key == RAM else f"GPU {key[-1]}" for key in keys}
-            assert short == {labels[key]: max(0, self.free(key)) for key in keys if self.free(key) < mb}
+            room = {key: self.room(key, keys) for key in keys}
+            assert short == {labels[key]: mib for key, mib in room.items() if mib < mb}
         else:
             assert fits
             self.model[name] = Promise(keys, mb, self.now + seconds)
@@ -108,11 +119,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def not_overbooked(self, keys: tuple[str, ...]) -> None:
         """What is promised and what strangers use fit side by side at the moment of every promise."""
-        for key in keys:
-            promised = sum(max(p.mb, p.used) for p in self.model.values() if key in p.keys)
-            assert promised + self.foreign[key] <= TOTAL
+        for memory in {MEMORY[key] for key in keys}:
+            assert self.promised(memory) + self.foreign[memory] <= TOTAL
 
-    @rule(draw=st.integers(0, 99), indices=st.lists(st.integers(0, 2), unique=True, max_size=3))
+    @rule(draw=st.integers(0, 99), indices=st.lists(st.integers(0, CARDS - 1), unique=True, max_size=3))
     def the_same_key_again(self, draw: int, indices: list[int]) -> None:
         """A key that lives gives its reservation or a refusal; it never promises a second time."""
         name = self.pick(draw)
@@ -171,7 +181,7 @@ class LedgerMachine(RuleBasedStateMachine):
         name = self.pick(draw)
         if name is not None:
             promise = self.model[name]
-            room = min(TOTAL - self.devices()[key].used_mb for key in promise.keys) + promise.used
+            room = min(TOTAL - self.device(key).used_mb for key in promise.keys) + promise.used
             self.ledger.bind(name, Holder("boot", pid=int(name[4:]), start_ticks=1))
             promise.deadline, promise.used = None, min(used, max(0, room))
 
@@ -190,10 +200,10 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.release(name)
             del self.model[name]
 
-    @rule(key=st.sampled_from(KEYS), mb=st.integers(0, TOTAL))
-    def a_stranger_takes_memory(self, key: str, mb: int) -> None:
-        used = self.devices()[key].used_mb - self.foreign[key]
-        self.foreign[key] = min(mb, TOTAL - used)
+    @rule(memory=st.sampled_from(sorted(set(MEMORY.values()))), mb=st.integers(0, TOTAL))
+    def a_stranger_takes_memory(self, memory: str, mb: int) -> None:
+        used = self.device(memory).used_mb - self.foreign[memory]
+        self.foreign[memory] = min(mb, TOTAL - used)
 
     @rule(seconds=st.integers(1, 30))
     def time_passes(self, seconds: int) -> None:
@@ -222,8 +232,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def same_memory(self) -> None:
         for key, device in self.devices().items():
             sums = self.ledger.balance(device)
-            assert sums.available_mb == max(0, self.free(key))
-            assert sums.foreign_mb == self.foreign[key]
+            assert sums.available_mb == self.free(key)
+            assert sums.foreign_mb == self.foreign[MEMORY[key]]
 
 
 TestLedger = LedgerMachine.TestCase

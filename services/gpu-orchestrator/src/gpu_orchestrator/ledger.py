@@ -76,9 +76,7 @@ class Ledger:
             return repeated
         targets = self.targets(ask.gpu_indices, devices)
         short = [
-            (device, free)
-            for device in targets
-            if (free := self.balance(device).available_mb) < ask.required_mb
+            (device, free) for device in targets if (free := self._room(device, targets)) < ask.required_mb
         ]
         if short:
             raise no_room(ask.required_mb, targets, short, self._available(devices))
@@ -159,6 +157,11 @@ class Ledger:
         out = [device for device in devices if not self.usable(device)]
         if out:
             raise not_usable([(d, "cordoned" if self.is_out(d) else d.health) for d in out])
+
+    def _room(self, device: Device, targets: Sequence[Device]) -> int:
+        """What each of `targets` may take of this one's memory, MiB; several may draw on the same."""
+        draws = sum(1 for each in targets if each.key == device.key or each.key in device.pool)
+        return self.balance(device).available_mb // draws
 
     def _available(self, devices: Devices) -> dict[int, int]:
         return {
