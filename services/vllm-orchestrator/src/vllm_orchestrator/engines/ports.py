@@ -17,7 +17,11 @@ def free_port(host: str, ports: range, taken: Container[int]) -> int:
     for port in random.SystemRandom().sample(ports, len(ports)):
         if port not in taken and is_free(host, port):
             return port
-    raise unavailable("no-port", f"no free port in ENGINE_PORTS ({ports.start}-{ports.stop - 1}) on {host}")
+    raise unavailable(
+        "no-port",
+        f"every port of ENGINE_PORTS ({ports.start}-{ports.stop - 1}) on {host} is taken: stop an instance,"
+        " or give ENGINE_PORTS a wider range",
+    )
 
 
 def is_free(host: str, port: int) -> bool:

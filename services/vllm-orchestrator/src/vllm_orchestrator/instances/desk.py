@@ -11,6 +11,7 @@ from compute_common.problems import Problem, conflict, not_found, unavailable
 from compute_common.schemas.vllm import DeployAnswer, DeployRequest, Instance, StopAnswer
 from compute_common.times import utc_now
 from vllm_orchestrator.engines.binary import LlamaServers
+from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of, refusal
@@ -91,6 +92,7 @@ class Desk:
                 named = request.model_copy(update={"instance_name": name})
                 return 202, await self._forward(record.node_id, named, berth)
             await equip(record, self._llama)
+            launch.give_port(record, self._tools)
             begin(record)
         if existing is not None:
             record.epoch = existing.epoch + 1
