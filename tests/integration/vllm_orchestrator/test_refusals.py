@@ -148,12 +148,48 @@ async def test_what_if(nats_server: NatsServer, tmp_path: Path) -> None:
         assert "model_config" in bad.json()["detail"]
 
 
+async def test_a_plan_ranks_what_else_fits_and_says_why_the_rest_does_not(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    gpus = [{"index": n, "name": "NVIDIA H100 80GB HBM3", "vram_mb": 81_559} for n in range(8)]
+    host = {"node_id": "big", "hostname": "big", "gpus": gpus, "recommendations": {"kv_cache_dtype": "fp8"}}
+    async with serving(orchestrator(nats_server, tmp_path)) as client:
+        body = {"model_name": "meta-llama/Llama-3-70B", "inventory": [host]}
+        answer = (await client.post("/api/v1/vllm/plan", json=body)).json()
+        assert answer["plan"]["tensor_parallel_size"] == 2
+        assert answer["plan"]["config"]["kv_cache_dtype"] == "fp8"
+        assert [option["tensor_parallel_size"] for option in answer["alternatives"][:2]] == [4, 8]
+        reasons = {each["layout"]: each["reason"] for each in answer["rejected"]}
+        assert "64 attention heads" in reasons["TP 3 x PP 1"]
+        assert any("MiB short" in reason for reason in reasons.values())
+
+
+async def test_a_monstrous_inventory_is_answered(nats_server: NatsServer, tmp_path: Path) -> None:
+    hosts = [
+        {
+            "node_id": f"n{number}",
+            "hostname": "n",
+            "gpus": [
+                {"index": n, "name": f"card {number}-{n % 7}", "vram_mb": 24_000 + n} for n in range(300)
+            ],
+        }
+        for number in range(40)
+    ]
+    async with serving(orchestrator(nats_server, tmp_path)) as client:
+        body = {"model_name": "meta-llama/Llama-3.1-405B", "inventory": hosts}
+        answer = await client.post("/api/v1/vllm/plan", json=body)
+        assert answer.status_code == 200
+        assert answer.json()["explanation"]
+
+
 async def test_models_and_strategies(nats_server: NatsServer, tmp_path: Path) -> None:
     async with serving(orchestrator(nats_server, tmp_path)) as client:
         models = (await client.get("/api/v1/vllm/models?fits=true")).json()["models"]
         named = {model["model_name"]: model for model in models}
         assert (named[SMOLLM]["local"], named[SMOLLM]["fits"]) == (True, True)
         assert named["meta-llama/Llama-3-70B"]["fits"] is False
+        assert named[SMOLLM]["context"] >= 512
+        assert [model["fits"] for model in models] == sorted((m["fits"] for m in models), reverse=True)
         strategies = (await client.get("/api/v1/vllm/strategies")).json()["strategies"]
         assert "tp" in next(s for s in strategies if s["strategy"] == "TENSOR_PARALLEL")["aliases"]
 

@@ -62,7 +62,7 @@ class Planner:
         if berth.only is not None:
             wish = replace(wish, node_id=berth.only)
         hosts = self._usable(model, await self._hosts.now())
-        found = plan(model, apart(hosts, berth.avoid), wish)
+        found = await asyncio.to_thread(plan, model, apart(hosts, berth.avoid), wish)
         if isinstance(found, NoFit) and model.gguf is not None and berth.avoid:
             return plan(model, hosts, wish)  # RAM has no second card: beside its sibling then
         return found
@@ -77,7 +77,7 @@ class Planner:
             hosts = [host_of_document(document) for document in request.inventory]
         else:
             hosts = self._usable(model, await self._hosts.now())
-        found = plan(model, hosts, wish_of(request))
+        found = await asyncio.to_thread(plan, model, hosts, wish_of(request))
         name = request.instance_name or default_name(request.model_name, ())
         record = (
             record_of(found, request, name, self._settings, utc_now()) if isinstance(found, Plan) else None

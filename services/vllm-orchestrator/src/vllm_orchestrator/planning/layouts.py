@@ -11,6 +11,7 @@ from vllm_orchestrator.planning.result import Wish
 
 MAX_STAGES_OVER_HOSTS = 16
 MAX_MIXED_HOSTS = 64
+MAX_KINDS, MAX_CARDS = 64, 64  # looked at; an inventory of a request may name any number
 Group = tuple[Host, tuple[GpuSlot, ...]]
 
 
@@ -94,11 +95,12 @@ class Fleet:
 
     @property
     def kinds(self) -> list[Kind]:
-        return sorted(self._hosts)
+        return sorted(nlargest(MAX_KINDS, self._hosts, key=lambda kind: (len(self._hosts[kind]), kind)))
 
     def most_cards(self, kind: Kind) -> int:
         """The most cards of a kind that one host has; MIG slices do not join."""
-        return 1 if kind.sliced else max(len(cards) for _host, cards in self._hosts[kind])
+        most = 1 if kind.sliced else max(len(cards) for _host, cards in self._hosts[kind])
+        return min(most, MAX_CARDS)
 
     def sample(self, kind: Kind) -> GpuSlot:
         """A card that stands for its kind when memory is reckoned: the smallest, linked where any is."""
