@@ -35,7 +35,7 @@ class MemoryGroup:
 
 
 @contextmanager
-def memory_group(limit_mb: int) -> Iterator[MemoryGroup]:
+def memory_group(limit_mb: int, name: str | None = None) -> Iterator[MemoryGroup]:
     """A group without members under a limit, and without swap; it must have no members at the end.
 
     Raises NoGroupError where none can be made.
@@ -43,7 +43,7 @@ def memory_group(limit_mb: int) -> Iterator[MemoryGroup]:
     version = 1 if VERSION_1.is_dir() else 2
     parent, limit = (VERSION_1, "memory.limit_in_bytes") if version == 1 else (VERSION_2, "memory.max")
     swap = "memory.swappiness" if version == 1 else "memory.swap.max"
-    folder = parent / f"compute-test-{uuid4().hex[:8]}"
+    folder = parent / (name or f"compute-test-{uuid4().hex[:8]}")
     if os.name != "posix" or os.geteuid() != 0:
         raise NoGroupError("needs root to make a memory control group")
     try:

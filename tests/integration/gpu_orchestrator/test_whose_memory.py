@@ -1,11 +1,15 @@
 """Who a reservation belongs to: forked engines, containers, and drivers that do not tell."""
 
 import os
+import secrets
 import sys
 from pathlib import Path
 
+import pytest
+
 from gpu_orchestrator.processes import holder_of_container, in_first_namespace, snapshot
 from tests.integration.gpu_orchestrator.played import MARGIN_MB, changed, engine, played_host, using
+from tests.support.cgroup import NoGroupError, memory_group
 from tests.support.nvml import MIB, scenarios
 from tests.support.nvml.scenarios import unlike_pair, wsl
 
@@ -130,6 +134,33 @@ async def test_the_library_of_wsl_is_found(nvml_library: Path, tmp_path: Path) -
     elsewhere = {"LD_LIBRARY_PATH": "", "PYTHONPATH": str(tmp_path)}
     async with played_host(nvml_library, wsl(), tmp_path, elsewhere) as host:
         assert (await host.gpu(0))["name"] == "NVIDIA GeForce RTX 4090"
+
+
+async def test_a_container_is_whoever_is_in_its_cgroup(nvml_library: Path, tmp_path: Path) -> None:
+    """A real group named as Docker names one; its two processes are no family, as after `docker exec`."""
+    container = secrets.token_hex(32)
+    machine = unlike_pair()
+    try:
+        group = memory_group(200, f"docker-{container}.scope")
+        with group as made, engine() as first, engine() as second:
+            for process in (first, second):
+                (made.folder / "cgroup.procs").write_text(str(process.pid))
+            async with played_host(nvml_library, machine, tmp_path) as host:
+                name = await host.reserved(10_000, 0)
+                assert (await host.bind(name, container_id=secrets.token_hex(32))).status_code == 409
+                assert (await host.bind(name, container_id=container[:12])).status_code == 422
+                assert (await host.bind(name, container_id=container)).json()["state"] == "bound"
+                host.played.change(using(machine, 0, {first.pid: 4_000, second.pid: 3_000}))
+                await host.until_gpu(0, used_mb=7_600, foreign_mb=DRIVER)
+                first.kill()
+                first.wait()
+                host.played.change(using(machine, 0, {second.pid: 3_000}))
+                await host.until_gpu(0, used_mb=3_600, foreign_mb=DRIVER, reserved_mb=10_000)
+                second.kill()
+                second.wait()
+                await host.until_gpu(0, reserved_mb=0)
+    except NoGroupError as error:
+        pytest.skip(str(error))
 
 
 def test_a_container_is_known_by_the_path_of_its_cgroup(tmp_path: Path) -> None:

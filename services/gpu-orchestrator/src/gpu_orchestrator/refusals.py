@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compute_common.problems import Problem, conflict
-from gpu_orchestrator.devices import Device
+from gpu_orchestrator.devices import SLICES_FROM, Device
 
 
 def no_gpu() -> Problem:
@@ -77,7 +77,10 @@ def _would_fit(
         answer["required_mb_per_gpu"] = per_gpu
         answer["hint"] = f"required_mb is per GPU: for {required_mb} MiB in total send {per_gpu}"
         return answer
-    roomy = sorted((index for index, free in available.items() if free >= required_mb), key=available.get)  # type: ignore[arg-type]
+    roomy = [index for index, free in available.items() if free >= required_mb]
+    if len(targets) > 1:  # slices do not join
+        roomy = [index for index in roomy if index < SLICES_FROM]
+    roomy.sort(key=lambda index: available[index])
     if targets[0].index is not None and len(roomy) >= len(targets):
         answer["gpu_indices"] = sorted(roomy[: len(targets)])
         answer["hint"] = f"GPU {_join(answer['gpu_indices'])} would take it"
