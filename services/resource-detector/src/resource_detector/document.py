@@ -5,6 +5,7 @@ from compute_common.schemas.node import Cpu, Memory
 from resource_detector.detection import platform_of, tier_of
 from resource_detector.findings import Hardware
 from resource_detector.gpu_document import gpu_of, lasting
+from resource_detector.recommendations import as_json
 
 
 def cpu_of(hardware: Hardware) -> Cpu:
@@ -60,6 +61,7 @@ def node_document(
         "gpus": [gpu_of(gpu).model_dump(mode="json", exclude_none=True) for gpu in hardware.gpus],
         "platform": platform_of(hardware).value,
         "network": network_of(hardware),
+        "recommendations": as_json(hardware),
         "disks": [
             {"path": disk.path, "total_mb": disk.total_mb, "free_mb": disk.free_mb} for disk in host.disks
         ],
