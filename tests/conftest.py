@@ -37,6 +37,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the working tree."""
     monkeypatch.setenv("COMPUTE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nor asks the real Hub
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from compute_common.shell.service import Check
 from compute_common.tasks import end_tasks, every
 from vllm_orchestrator import bus_handlers, gateway, routes, streams
 from vllm_orchestrator.downloads import routes as download_routes
+from vllm_orchestrator.downloads.deploying import ModelFiles
 from vllm_orchestrator.downloads.hub import Hub
 from vllm_orchestrator.downloads.local import LocalModels
 from vllm_orchestrator.downloads.peers import FileServer
@@ -120,6 +121,7 @@ class VllmOrchestrator(Service):
             tell=self.announcer.tell,
             ports_taken=self._ports_taken,
             owner=f"{self.node_id} {self.settings.compute_home.absolute()}",
+            models=ModelFiles(self.pulls),
         )
 
     def routers(self) -> Sequence[APIRouter]:

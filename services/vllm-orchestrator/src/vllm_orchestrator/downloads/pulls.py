@@ -70,6 +70,13 @@ class Pulls:
             task.add_done_callback(lambda _task: self._tasks.pop(pull_id, None))
             return self._keep(status)
 
+    async def check(self, request: PullRequest) -> None:
+        """Whether `begin` would work, without beginning. Raises its Problem."""
+        name = check_repo(request.model_name)
+        if await asyncio.to_thread(self._local.find, name) is None:
+            _source, listing = await self._source(request)
+            await asyncio.to_thread(self._prepare, Staging(self._local.root, name), listing)
+
     async def finished(self, pull_id: str) -> PullStatus:
         """The pull's last word, once it has ended."""
         task = self._tasks.get(pull_id)

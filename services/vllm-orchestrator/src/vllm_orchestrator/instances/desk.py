@@ -92,6 +92,7 @@ class Desk:
                 named = request.model_copy(update={"instance_name": name})
                 return 202, await self._forward(record.node_id, named, berth)
             await equip(record, self._llama)
+            await self._tools.models.check(record)
             launch.give_port(record, self._tools)
             begin(record)
         if existing is not None:

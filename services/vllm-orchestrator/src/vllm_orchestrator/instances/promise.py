@@ -47,6 +47,7 @@ class Promise:
     async def bind(self, process: EngineProcess) -> None:
         """At once, not when it is ready: a loading engine would be counted beside its own reservation."""
         node_id = self._tools.node_id
+        self._renew_at = None
         try:
             await self._bind(node_id, process)
         except Problem as problem:
@@ -71,6 +72,11 @@ class Promise:
             await self._tools.ledger.renew(self._tools.node_id, reservation)
         except Problem as problem:
             log.warning("not renewed", instance=self._record.instance_name, cause=problem.cause)
+
+    async def hold(self) -> None:
+        """Renew while nothing is started that could be bound."""
+        self._renew_at = self._renew_at or time.monotonic() + RENEW_SECONDS
+        await self.keep()
 
     async def release(self) -> None:
         """Everywhere, also what was reserved while its answer was lost."""

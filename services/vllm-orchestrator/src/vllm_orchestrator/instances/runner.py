@@ -110,12 +110,18 @@ class Runner:
         if not self._promise.whole:
             await self._watch.phase("reserving", 0)
             await self.reserve(LEDGER_PATIENCE_SECONDS)
+        await tools.models.bring(record, self._waits)
         launch.give_port(record, tools)
         await self._watch.phase("starting", 5)
         await self._ranks.start()
         self._process = launch.spawn(record, tools)
         await self._promise.bind(self._process)
         return self._process
+
+    async def _waits(self) -> None:
+        """Its files are coming: keep what is promised, say how far they are."""
+        await self._promise.hold()
+        await self._tools.changed(self.record)
 
     async def _is_ready(self, process: EngineProcess) -> None:
         record = self.record

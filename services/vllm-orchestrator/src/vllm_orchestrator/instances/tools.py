@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import httpx
 
 from compute_common.bus import Bus
+from vllm_orchestrator.downloads.deploying import ModelFiles
 from vllm_orchestrator.engines.files import EngineFiles
 from vllm_orchestrator.instances.ledger import LedgerClient
 from vllm_orchestrator.instances.record import Record
@@ -29,3 +30,4 @@ class Tools:
     tell: Callable[[Record], Awaitable[None]]
     ports_taken: Callable[[], set[int]]
     owner: str
+    models: ModelFiles
