@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -16,50 +13,9 @@ from compute_common import subjects
 from compute_common.bus import Bus
 from compute_common.jetstream import WORK_STREAM
 from tests.integration.work_marshaling.cluster import Registry, ended, marshaling, node_record, submit
+from tests.integration.work_marshaling.processes import Process, client_of, ready
 from tests.support import waiting
 from tests.support.nats import NatsServer
-from tests.support.ports import free_port
-
-
-class Process:
-    """`uvicorn work_marshaling.app:app` on a free port."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.port = free_port()
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        arguments = [
-            "-m",
-            "uvicorn",
-            "work_marshaling.app:app",
-            "--port",
-            str(self.port),
-            "--log-level",
-            "error",
-        ]
-        environment = {**os.environ, "NATS_URL": self._url, "NODE_ID": "test-host", "LOG_LEVEL": "ERROR"}
-        self._process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment)
-        async with httpx.AsyncClient(base_url=self.base) as client:
-            await waiting.until(lambda: ready(client), 20)
-
-    @property
-    def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def end(self, number: int = signal.SIGTERM) -> int:
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), 10)
-
-
-async def ready(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture
@@ -68,12 +24,6 @@ async def process(nats_server: NatsServer) -> AsyncIterator[Process]:
     await own.start()
     yield own
     await own.end(signal.SIGKILL)
-
-
-@asynccontextmanager
-async def client_of(process: Process) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=process.base, timeout=30) as client:
-        yield client
 
 
 async def assigned(client: httpx.AsyncClient, work_id: str) -> dict[str, Any]:

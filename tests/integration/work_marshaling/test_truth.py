@@ -262,7 +262,7 @@ async def test_the_log_is_purged_up_to_the_oldest_item_kept(nats_server: NatsSer
     registry = Registry(bus)
     await registry.start()
     await plain_worker(bus, echo)
-    values = {"WORK_RETENTION_HOURS": 0.1 / 3600, "WORK_PURGE_SECONDS": 0.1}
+    values = {"WORK_RETENTION_HOURS": 0.1 / 3600, "WORK_PURGE_SECONDS": 0.1, "WORK_SNAPSHOT_RECORDS": 1}
     async with marshaling(nats_server.url, **values) as (service, client):
         await registry.put("plain", work_types=["test"])
         for _ in range(3):
@@ -278,3 +278,5 @@ async def test_the_log_is_purged_up_to_the_oldest_item_kept(nats_server: NatsSer
     async with marshaling(nats_server.url) as (service, client):
         assert (await client.get(f"/api/v1/work/{kept}")).json()["status"] == "pending"
         assert (await client.get("/readyz")).status_code == 200
+        stats = (await client.get("/api/v1/stats")).json()
+        assert (stats["total_requests"], stats["avg_completion_time_ms"] is None) == (4, False)

@@ -23,11 +23,31 @@ class Log:
         self.records: list[Record] = []
         self.now = 0.0
 
-    def add(self, subject: str, body: Any) -> Outcome:
+    def add(self, subject: str, body: Any, follows: int | None = None) -> Outcome:
         data = body if isinstance(body, bytes) else wire_json.dump(body)
-        record = Record(len(self.records) + 1, BASE + self.now, subject, data)
+        record = Record(len(self.records) + 1, BASE + self.now, subject, data, follows)
         self.records.append(record)
         return self.state.apply(record)
+
+    def lead(self, name: str) -> Outcome:
+        """Claim the lead, as this release does."""
+        return self.decided({"decision": "lead", "by": name})
+
+    def decide(self, **decisions: Any) -> Outcome:
+        """A decision of the leader."""
+        state = self.state
+        return self.decided(
+            {"decision": "decide", "by": state.leader, "epoch": state.epoch, **decisions},
+        )
+
+    def decided(self, body: dict[str, Any]) -> Outcome:
+        """A compare-and-set that the server lets pass."""
+        return self.add(subjects.WORK_DECIDED, body, follows=self.state.leadership.decided_seq)
+
+    def assignment(self, work_id: str, node_id: str, **more: Any) -> dict[str, Any]:
+        attempt = self.state.items[work_id].attempt + 1
+        body = {"work_id": work_id, "node_id": node_id, "attempt": attempt}
+        return {**body, "expires_at": at(self.now + 300), **more}
 
     def submit(self, work_id: str | None = None, **more: Any) -> Outcome:
         name = {"work_id": work_id} if work_id else {}

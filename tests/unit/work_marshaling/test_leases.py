@@ -88,7 +88,7 @@ def test_three_failures_within_the_window_set_a_node_aside_for_longer_each_time(
     assert not blacklist.blocks("n", "test", 140)
     blacklist.failed("n", "test", 141, "broken")
     assert blacklist.blocks("n", "test", 160)
-    assert blacklist.next_release(160) == 161
+    assert [record.until for _, _, record in blacklist.cooling(160)] == [161]
     blacklist.succeeded("n", "test")
     assert not blacklist.blocks("n", "test", 160)
     assert blacklist.forgive("n") is False

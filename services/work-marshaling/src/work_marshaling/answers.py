@@ -34,6 +34,8 @@ def work_item(item: Item, default_retries: int, **more: Any) -> WorkItem:
         retry_count=item.retries,
         max_retries=default_retries if item.max_retries is None else item.max_retries,
         timeout_seconds=item.timeout_seconds,
+        queue_timeout_seconds=item.queue_timeout,
+        set_aside=item.poison,
         not_before=stamp(item.not_before) if item.not_before else None,
         error_message=item.error,
         created_at=stamp(item.created),
@@ -46,7 +48,8 @@ _SHOWS_NODE = frozenset({WorkStatus.ASSIGNED, WorkStatus.COMPLETED, WorkStatus.F
 
 
 def history(item: Item) -> list[HistoryEntry]:
-    return [
+    begun = HistoryEntry(at=stamp(item.created), event="submitted")
+    return [begun] + [
         HistoryEntry(
             at=stamp(step.at),
             event=step.event,

@@ -44,6 +44,18 @@ class Blacklist:
     def succeeded(self, node_id: str, work_type: str) -> None:
         self._records.pop((node_id, work_type), None)
 
+    def pardon(self, node_id: str, work_type: str) -> None:
+        """One failure was not the node's fault; where too few are left it is taken back at once."""
+        record = self._records.get((node_id, work_type))
+        if record is None:
+            return
+        record.failures -= 1
+        record.times = record.times[:-1]
+        if record.failures < 1:
+            del self._records[node_id, work_type]
+        elif record.failures < self._rule.failures:
+            record.until, record.trips = 0.0, 0
+
     def forgive(self, node_id: str) -> bool:
         """Forget everything held against the node; whether there was anything."""
         gone = [key for key in self._records if key[0] == node_id]
@@ -55,9 +67,13 @@ class Blacklist:
         record = self._records.get((node_id, work_type))
         return record is not None and now < record.until
 
-    def next_release(self, now: float) -> float | None:
-        """When the next node may be tried again."""
-        return min((record.until for record in self._records.values() if record.until > now), default=None)
+    def records(self) -> list[tuple[str, str, Record]]:
+        """Everything held against anybody."""
+        return [(*key, record) for key, record in self._records.items()]
+
+    def put(self, node_id: str, work_type: str, record: Record) -> None:
+        """Take a record in as a snapshot kept it."""
+        self._records[node_id, work_type] = record
 
     def cooling(self, now: float) -> list[tuple[str, str, Record]]:
         """`(node_id, work_type, record)` of those set aside now."""

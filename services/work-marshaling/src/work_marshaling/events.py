@@ -10,21 +10,26 @@ from pydantic import Field, ValidationError
 from compute_common import subjects, wire_json
 from compute_common.ids import Identifier, is_identifier
 from compute_common.schemas import work
-from compute_common.schemas.base import Name, Wire
+from compute_common.schemas.base import JsonObject, Name, Wire
 from compute_common.times import UtcTime
 
 MARSHALER = "work-marshaling"
 NODE_FAMILY = "compute.node."
+MOST_DECISIONS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One message of the log. `time` is the server's stamp, seconds since 1970."""
+    """One message of the log. `time` is the server's stamp, seconds since 1970.
+
+    `follows`: it was a compare-and-set, and this was its subject's last sequence before it.
+    """
 
     seq: int
     time: float
     subject: str
     body: bytes
+    follows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,24 @@ class Assigned(Wire):
     expires_at: UtcTime
     fenced: bool = False
     session: Name | None = None
+    own_subject: bool = False
+
+
+class Moved(Wire):
+    """A submission said again at the head of the log, so that its beginning can be purged."""
+
+    work_id: Identifier
+    from_seq: Annotated[int, Field(ge=1)]
+    submission: JsonObject
+
+
+class Stored(Wire):
+    """A completion whose large result is in the object store; it stands for the message it replaces."""
+
+    work_id: Identifier
+    node_id: Identifier
+    attempt: Annotated[int, Field(ge=1, le=1_000_000)]
+    object_name: Name
 
 
 class Failed(work.Failed):
@@ -69,12 +92,17 @@ class Retried(work.Retried):
 
 
 class Decided(Wire):
-    """What else the leader decides: who leads, and whose failures are forgiven."""
+    """What the leader decides, one message for many items; and who leads (by its place in the log)."""
 
-    decision: Literal["lead", "forgive"]
+    decision: Literal["lead", "forgive", "decide", "move", "store"]
     by: Name = ""
     epoch: Annotated[int, Field(ge=0, le=1 << 53)] = 0
     node_id: Identifier | None = None
+    assign: Annotated[list[Assigned], Field(max_length=MOST_DECISIONS)] = []
+    retry: Annotated[list[Retried], Field(max_length=MOST_DECISIONS)] = []
+    fail: Annotated[list[Failed], Field(max_length=MOST_DECISIONS)] = []
+    move: Moved | None = None
+    store: Stored | None = None
 
 
 ItemEvent = Assigned | work.Completed | Failed | work.Progress | work.Cancelled | Retried
@@ -127,7 +155,7 @@ def _from_node(subject: str, body: dict[str, Any]) -> Event | Refused:
 
 
 def fingerprint(request: work.SubmitRequest) -> bytes:
-    """Sixteen bytes that tell whether two submissions ask for the same; names and keys aside."""
-    content = request.model_dump(mode="json", exclude={"work_id", "idempotency_key"})
+    """Sixteen bytes that tell whether two submissions ask for the same; names, keys and defaults aside."""
+    content = request.model_dump(mode="json", exclude={"work_id", "idempotency_key"}, exclude_defaults=True)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).digest()[:16]

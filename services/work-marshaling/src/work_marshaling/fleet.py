@@ -17,6 +17,7 @@ class NodeView:
     draining: bool = False
     managed: bool = False
     fenced: bool = False
+    own_subjects: bool = False  # it announced itself on `compute.node.<id>.…` and is addressed there
     session: str | None = None
     work_types: frozenset[str] | None = None
     models: frozenset[str] = frozenset()
@@ -44,6 +45,7 @@ def view(node: Node, default_slots: int) -> NodeView:
         draining=node.is_draining,
         managed=node.managed is True,
         fenced=node.fenced is True,
+        own_subjects=node.own_subjects is True,
         session=session if isinstance(session, str) else None,
         work_types=frozenset(name.lower() for name in node.work_types)
         if node.work_types is not None

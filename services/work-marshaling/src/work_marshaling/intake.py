@@ -13,13 +13,14 @@ from compute_common.problems import Problem, conflict, invalid, not_found, unava
 from compute_common.schemas.work import CancelAnswer, SubmitAnswer, SubmitRequest
 from work_marshaling import answers, events
 from work_marshaling.items import Item
-from work_marshaling.state import reserved, same
+from work_marshaling.submission import FARTHEST_START_SECONDS, reserved, same
 
 if TYPE_CHECKING:
     from work_marshaling.service import WorkMarshaling
 
 APPLY_SECONDS = 5.0
 LOOK_UP_SECONDS = 1.0
+LATE_START_SECONDS = 300.0
 
 
 class Intake:
@@ -34,6 +35,9 @@ class Intake:
         """All of them or, where one is refused beforehand, none."""
         self._require_ready()
         known = [self._known(request) for request in requests]
+        for request, item in zip(requests, known, strict=True):
+            if item is None:
+                _require_sensible_start(request, time.time())
         bodies = [self._body(request) for request in requests]
         self._require_room(sum(item is None for item in known))
         recorded = await asyncio.gather(
@@ -65,7 +69,7 @@ class Intake:
         item = await self.look_up(work_id)
         if not item.status.final:
             raise conflict("still-active", f"{work_id} has not ended; cancel it first")
-        body = await self._service.bodies.read(item.seq)
+        body = await self._service.bodies.submission(self._service.state, item)
         if body is None:
             raise not_found("unknown-work", f"the submission of {work_id} is no longer in the log")
         request = SubmitRequest.model_validate(body)
@@ -171,6 +175,18 @@ class Intake:
 
     def _kept_hours(self) -> float:
         return self._service.settings.work_retention_hours
+
+
+def _require_sensible_start(request: SubmitRequest, now: float) -> None:
+    """A start in the past is a mistake (a little of it is clocks), and so is one in a year."""
+    if request.not_before is None:
+        return
+    ahead = request.not_before.timestamp() - now
+    if ahead < -LATE_START_SECONDS:
+        raise invalid("not_before is in the past; leave it out to start at once")
+    if ahead > FARTHEST_START_SECONDS - LATE_START_SECONDS:
+        days = FARTHEST_START_SECONDS / 86_400
+        raise invalid(f"not_before is too far ahead; at most {days:g} days are accepted")
 
 
 async def _already(item: Item) -> Item:

@@ -45,7 +45,10 @@ class Failure:
 
 @dataclass(slots=True)
 class Item:
-    """`attempt` is the fencing number: it grows with every assignment. Times are the log's."""
+    """`attempt` is the fencing number: it grows with every assignment. Times are the log's.
+
+    A million of them wait in a gigabyte: what most never need is a shared constant until they need it.
+    """
 
     work_id: str
     seq: int
@@ -53,8 +56,10 @@ class Item:
     demand: Demand
     priority: int
     timeout_seconds: float
+    updated: float = 0.0
     max_retries: int | None = None
     not_before: float = 0.0
+    queue_timeout: float | None = None
     key: str | None = None
     fingerprint: bytes | None = None
     has_metadata: bool = False
@@ -64,27 +69,40 @@ class Item:
     holder: str | None = None
     fenced: bool = False
     session: str | None = None
+    own_subject: bool = False  # the holder is addressed by a subject of its own
+    delivered: bool = False  # the log has this attempt's assignment, not only the decision
     assigned_at: float = 0.0
     wait_seconds: float = 0.0  # before the last assignment
     expires_at: float = 0.0
     heard_at: float | None = None  # the last progress of this attempt
     progress_seq: int | None = None
     failing: Failure | None = None
+    failed_on: tuple[str, ...] = ()  # the nodes it failed on, each once
+    poison: bool = False
     last_node: str | None = None
     error: str | None = None
     result_seq: int | None = None
-    updated: float = 0.0
-    history: list[Step] = field(default_factory=list)
+    result_object: str | None = None
+    history: tuple[Step, ...] = ()  # after its submission
+    ticket: int = field(
+        default=0, compare=False
+    )  # the scheduler's: its place in a lane, none unless positive
 
     @property
     def waiting(self) -> bool:
         """Whether it may be assigned (once its `not_before` has come)."""
         return self.status is WorkStatus.PENDING and self.failing is None
 
+    @property
+    def waiting_since(self) -> float:
+        """When it began to wait; only of one that waits."""
+        return max(self.updated, self.not_before)
+
     def note(self, at: float, event: str, reason: str | None = None) -> None:
         """Add a line to the history; of a very long one the beginning and the end are kept."""
         self.updated = at
-        if len(self.history) >= HISTORY_LIMIT:
-            del self.history[HISTORY_LIMIT // 2]
+        kept = self.history
+        if len(kept) >= HISTORY_LIMIT:
+            kept = kept[: HISTORY_LIMIT // 2] + kept[HISTORY_LIMIT // 2 + 1 :]
         text = reason[:REASON_LIMIT] if reason else None
-        self.history.append(Step(at, event, self.holder, self.attempt, text))
+        self.history = (*kept, Step(at, event, self.holder, self.attempt, text))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from work_marshaling.events import MARSHALER
 from work_marshaling.fleet import NodeView
 from work_marshaling.items import Failure, Item
+from work_marshaling.state import NODE_CAUSES, POISON
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class RetryRule:
     delay_seconds: float = 5.0
     cap_seconds: float = 300.0
     max_attempts: int = 100  # hand-backs use up no retry, yet they end too
+    poison_nodes: int = 3  # an item that failed on so many nodes is itself to blame
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,14 @@ class LeaseRule:
     silence_seconds: float = 20.0
     leaving_grace_seconds: float = 5.0
     absence_grace_seconds: float = 10.0
+
+
+def out_of_patience(item: Item, now: float) -> Failure | None:
+    """Why a waiting item waits no longer, or None."""
+    if item.queue_timeout is None or now - item.waiting_since < item.queue_timeout:
+        return None
+    reason = f"queue-timeout: no node took it within {item.queue_timeout:g} s"
+    return Failure("queue-timeout", reason, None, retryable=False)
 
 
 def lost(item: Item, node: NodeView | None, gone_for: float, now: float, rule: LeaseRule) -> Failure | None:
@@ -77,6 +87,17 @@ def another_attempt(item: Item, failure: Failure, rule: RetryRule) -> bool:
     return not failure.counted or item.retries < retries
 
 
+def failed_on(item: Item, failure: Failure) -> tuple[str, ...]:
+    """The nodes it failed on by now, each once."""
+    node_id = failure.node_id
+    blamed = node_id is not None and failure.cause in NODE_CAUSES and node_id not in item.failed_on
+    return (*item.failed_on, node_id) if blamed and node_id else item.failed_on
+
+
+def poisonous(item: Item, failure: Failure, rule: RetryRule) -> bool:
+    return failure.cause in NODE_CAUSES and len(failed_on(item, failure)) >= rule.poison_nodes
+
+
 def verdict(item: Item, failure: Failure, now: float, rule: RetryRule) -> dict[str, object]:
     """The body of the `retried` event, or of the final `failed` one (it has `final`)."""
     body: dict[str, object] = {
@@ -88,9 +109,13 @@ def verdict(item: Item, failure: Failure, now: float, rule: RetryRule) -> dict[s
     }
     if failure.node_id:
         body["node_id"] = failure.node_id
+    if failure.retryable and poisonous(item, failure, rule):
+        nodes = ", ".join(failed_on(item, failure)[:8])
+        error = f"set aside: it failed on {nodes}; the last time: {failure.reason}"
+        return {**body, "cause": POISON, "error": error, "final": True, "retryable": False}
     if another_attempt(item, failure, rule):
         # Whose node is gone or leaving did nothing wrong: it goes elsewhere at once.
-        wait = delay_seconds(item, rule) if failure.cause in ("error", "timeout", "silent") else 0.0
+        wait = delay_seconds(item, rule) if failure.cause in NODE_CAUSES else 0.0
         due = datetime.fromtimestamp(now + wait, UTC)
         return {**body, "not_before": due, "reason": failure.reason[:512], "counted": failure.counted}
     return {**body, "error": failure.reason, "final": True, "retryable": False}

@@ -3,6 +3,7 @@
 An ephemeral push consumer without acknowledgements, read by one callback. Its own sequence must grow by one
 with each message: anything else is a gap, and the consumer is made again from the position after the last
 record. So it is on every reconnect, and when the stream has grown and nothing came for a second.
+What was purged before it was read can only come from a snapshot: then everything begins anew with one.
 """
 
 import asyncio
@@ -10,14 +11,14 @@ import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, StreamInfo
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
@@ -32,26 +33,35 @@ log = structlog.get_logger("work-log")
 WATCH_SECONDS = 0.5
 STALL_SECONDS = 1.0
 PENDING_BYTES = 512 << 20
+FOLLOWS = "Nats-Expected-Last-Subject-Sequence"
 FAILURES = (nats.errors.Error, JetStreamError, Problem, OSError, TimeoutError)
 
 
 class LogReader:
-    """Calls `apply(record)` for every record after `position`; `reset()` when the stream was made anew."""
+    """Calls `apply(record)` for every record after `position`.
+
+    `begin(info)` is awaited at the start, and again when what was read is no longer the truth: the stream was
+    made anew, or purged beyond `position`. It answers the position of the snapshot it began with, or 0.
+    `arrived()` is called when the end of the log is reached.
+    """
 
     def __init__(
         self,
         bus: Bus,
         stream: StreamConfig,
         apply: Callable[[Record], None],
-        reset: Callable[[], None],
+        begin: Callable[[StreamInfo], Awaitable[int]],
+        arrived: Callable[[], None],
     ) -> None:
         self._bus = bus
         self._stream = stream
         self._apply = apply
-        self._reset = reset
+        self._begin = begin
+        self._arrived = arrived
         self.position = 0
+        self.created = ""
+        self._jumped_from: int | None = None
         self.caught_up = False
-        self._created: object = None
         self._sub: Any = None
         self._generation = 0
         self._expected = 1
@@ -109,10 +119,17 @@ class LogReader:
         self._expected += 1
         self._progress_at = time.monotonic()
         if seq > self.position:
-            self._apply(Record(seq, stamp / 1e9, msg.subject, msg.data))
+            if seq > self.position + 1 and self._jumped_from is None:
+                self._jumped_from = self.position  # messages were deleted, or purged before they were read
+            self._apply(Record(seq, stamp / 1e9, msg.subject, msg.data, _follows(msg.headers)))
             self._advance(seq)
         if not pending:
+            self._arrive()
+
+    def _arrive(self) -> None:
+        if not self.caught_up:
             self.caught_up = True
+            self._arrived()
 
     async def _status(self, msg: Msg) -> None:
         """Answer flow control; a stalled heartbeat carries the subject to answer on."""
@@ -145,15 +162,16 @@ class LogReader:
                 log.warning("the work log cannot be read yet", reason=type(error).__name__)
 
     async def _check_identity(self, js: JetStreamContext) -> int:
-        """The stream's last sequence; all is forgotten when it is another stream than the one read so far."""
+        """The stream's last sequence; all begins anew when what was read so far is not its beginning."""
         info = await js.stream_info(str(self._stream.name))
-        if self._created is not None and (
-            info.created != self._created or info.state.last_seq < self.position
-        ):
-            log.error("the work log was made anew; starting from its beginning")
-            self.position = 0
-            self._reset()
-        self._created = info.created
+        created = str(info.created)
+        another = created != self.created or info.state.last_seq < self.position
+        read_up_to = self.position if self._jumped_from is None else self._jumped_from
+        if another or info.state.first_seq > read_up_to + 1:
+            if self.created:
+                log.error("the work log was made anew or purged before it was read; beginning again")
+            self.position = await self._begin(info)
+        self.created, self._jumped_from = created, None
         return info.state.last_seq
 
     async def _subscribe(self, js: JetStreamContext, last_seq: int) -> None:
@@ -185,7 +203,7 @@ class LogReader:
         )
         if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
             self._advance(last_seq)  # nothing is left up to there: purged, deleted or read
-            self.caught_up = True
+            self._arrive()
 
     async def _drop(self) -> None:
         if self._sub is not None:
@@ -206,13 +224,22 @@ class LogReader:
                 continue
 
     async def _stalled(self) -> bool:
-        """Whether the stream is gone or has more than was read, and nothing came for a while."""
-        if time.monotonic() - self._progress_at < STALL_SECONDS or self._lock.locked():
+        """Whether the stream is gone, was purged too early, or has more than was read and nothing came."""
+        moving = time.monotonic() - self._progress_at < STALL_SECONDS and self._jumped_from is None
+        if moving or self._lock.locked():
             return False
         try:
             info = await self._bus.jetstream(2.0).stream_info(str(self._stream.name))
         except NotFoundError:
             return True
         quiet = time.monotonic() - self._progress_at >= STALL_SECONDS
-        behind = info.state.last_seq != self.position or info.created != self._created
-        return quiet and (behind or not self.caught_up)
+        behind = info.state.last_seq != self.position or str(info.created) != self.created
+        jumped = self._jumped_from is not None and info.state.first_seq > self._jumped_from + 1
+        self._jumped_from = self._jumped_from if jumped else None
+        return jumped or (quiet and (behind or not self.caught_up))
+
+
+def _follows(headers: dict[str, str] | None) -> int | None:
+    """The sequence that the server compared before it took the message in; None when it was not asked to."""
+    text = headers.get(FOLLOWS, "") if headers else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None

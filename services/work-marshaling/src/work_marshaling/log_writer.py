@@ -12,13 +12,17 @@ from nats.js.errors import Error as JetStreamError
 from compute_common import wire_json
 from compute_common.bus import Bus
 from compute_common.jetstream import WORK_STREAM
-from compute_common.problems import Problem, unavailable
+from compute_common.problems import Problem, conflict, unavailable
+from work_marshaling.items import Item
+from work_marshaling.log_reader import FOLLOWS
+from work_marshaling.state import WorkState
 
 log = structlog.get_logger("work-log")
 
 RECENT_BYTES = 16 << 20
 ACK_SECONDS = 5.0
 MAX_IN_FLIGHT = 512
+WRONG_LAST_SEQUENCE = (10071, 10164)  # the server has two codes for it
 FAILURES = (nats.errors.Error, JetStreamError, Problem, OSError, TimeoutError)
 
 
@@ -31,15 +35,33 @@ class LogWriter:
 
     async def publish(self, subject: str, body: bytes, message_id: str) -> int:
         """The sequence under which the log has it. `Problem` 503 when it is not known to have it."""
+        return await self._publish(subject, body, {"Nats-Msg-Id": message_id})
+
+    async def publish_after(self, subject: str, body: bytes, last_seq: int) -> int:
+        """Like `publish`, if `last_seq` is the subject's last sequence; `Problem` 409 when it is not."""
+        return await self._publish(subject, body, {FOLLOWS: str(last_seq)})
+
+    async def last_seq(self, subject: str) -> int:
+        """The subject's last sequence, 0 when it has none; `Problem` 503."""
+        try:
+            message = await self._bus.jetstream(ACK_SECONDS).get_last_msg(WORK_STREAM, subject, direct=False)
+        except NotFoundError:
+            return 0
+        except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
+            raise unavailable("work-log-unavailable", "the work log cannot be read; try again") from error
+        return int(message.seq or 0)
+
+    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         async with self._limit:
             try:
-                js = self._bus.jetstream(ACK_SECONDS)
-                ack = await js.publish(subject, body, headers={"Nats-Msg-Id": message_id})
+                ack = await self._bus.jetstream(ACK_SECONDS).publish(subject, body, headers=headers)
             except nats.errors.MaxPayloadError as error:
                 raise Problem(
                     413, "payload-too-large", "the item exceeds the payload limit; send less"
                 ) from error
             except APIError as error:
+                if error.err_code in WRONG_LAST_SEQUENCE:
+                    raise conflict("decided-meanwhile", "another marshaler decided since") from error
                 detail = "the work log takes no more now (its disk limit is reached); try again later"
                 raise unavailable("work-log-refused", detail, retry_after_seconds=5) from error
             except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
@@ -71,6 +93,15 @@ class Bodies:
     def clear(self) -> None:
         self._recent.clear()
         self._size = 0
+
+    async def submission(self, state: WorkState, item: Item) -> dict[str, Any] | None:
+        """The item's submission, wherever it was moved to; None when it is gone. `Problem` 503."""
+        body = await self.read(state.body_seq(item))
+        if body is None or item.work_id not in state.moved:
+            return body
+        moved = body.get("move")
+        submission = moved.get("submission") if isinstance(moved, dict) else None
+        return submission if isinstance(submission, dict) else None
 
     async def read(self, seq: int) -> dict[str, Any] | None:
         """The object at `seq`, or None when it is gone; `Problem` 503 while it cannot be read."""

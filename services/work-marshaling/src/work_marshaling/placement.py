@@ -12,6 +12,7 @@ from work_marshaling.lanes import Lanes
 
 MODEL_WORK = frozenset({"inference", "embedding"})  # the built-in worker asks a running instance
 
+_SHORT = frozenset({MemoryLevel.WARN, MemoryLevel.CRITICAL})
 Blocked = Callable[[str, str], bool]
 
 
@@ -146,7 +147,7 @@ def plan(
             lanes.put_back(item)
             continue
         extra[node.node_id] = extra.get(node.node_id, 0) + 1
-        lanes.take(item.work_id)
+        lanes.take(item)
         placements.append(Placement(item, node))
         advance(item.demand)
     for _, _, item in heads:
@@ -157,16 +158,17 @@ def plan(
 def choose(
     item: Item, nodes: tuple[NodeView, ...], free: Callable[[NodeView], int], blocked: Blocked
 ) -> NodeView | None:
-    """The best node with a free slot: not the one that failed it last, the emptiest, the fastest measured."""
+    """The best with a free slot: none that failed it, none short of memory, the emptiest, the fastest."""
     model = (item.demand.model or "").lower()
     best: NodeView | None = None
-    best_score: tuple[bool, float, float, str] | None = None
+    best_score: tuple[bool, bool, float, float, str] | None = None
     for node in nodes:
         slots = free(node)
         if slots <= 0 or blocked(node.node_id, item.demand.work_type):
             continue
-        failed_it = item.last_node == node.node_id
-        score = (not failed_it, slots / node.slots, node.speed.get(model, 0.0), node.node_id)
+        failed_it = node.node_id == item.last_node or node.node_id in item.failed_on
+        roomy = node.memory_level not in _SHORT
+        score = (not failed_it, roomy, slots / node.slots, node.speed.get(model, 0.0), node.node_id)
         if best_score is None or score > best_score:
             best, best_score = node, score
     return best

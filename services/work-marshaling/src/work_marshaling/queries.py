@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,10 +47,10 @@ class Queries:
         if wait_seconds > 0 and not item.status.final:
             await self._service.feed.final(work_id, wait_seconds)
             item = self._service.intake.find(work_id)
-        result, progress, submission = await asyncio.gather(
-            self._field(item.result_seq, "result"),
-            self._field(item.progress_seq, "progress"),
-            self._field(item.seq if item.has_metadata else None, "metadata"),
+        result, progress, metadata = await asyncio.gather(
+            self._service.results.read(item),
+            self._progress(item),
+            self._metadata(item),
         )
         return answers.work_item(
             item,
@@ -58,7 +59,7 @@ class Queries:
             history=answers.history(item),
             result=result,
             progress=progress,
-            metadata=submission or {},
+            metadata=metadata,
         )
 
     def page(self, wanted: Filter, limit: int, cursor: str | None) -> WorkList:
@@ -97,17 +98,24 @@ class Queries:
             seen[item.demand] = self._service.dispatcher.waiting_for(item, now)
         return seen[item.demand]
 
-    async def _field(self, seq: int | None, name: str) -> Any:
-        """A field of the message at `seq`; None while the log cannot be read (the rest is still true)."""
-        if seq is None:
+    async def _progress(self, item: Item) -> Any:
+        """None while the log cannot be read: the rest is still true."""
+        if item.progress_seq is None:
             return None
-        try:
-            body = await self._service.bodies.read(seq)
-        except Problem:
-            if name == "result":
-                raise
-            return None
-        return body.get(name) if body else None
+        with contextlib.suppress(Problem):
+            body = await self._service.bodies.read(item.progress_seq)
+            return body.get("progress") if body else None
+        return None
+
+    async def _metadata(self, item: Item) -> dict[str, Any]:
+        """Empty while the log cannot be read: the rest is still true."""
+        if not item.has_metadata:
+            return {}
+        with contextlib.suppress(Problem):
+            body = await self._service.bodies.submission(self._service.state, item)
+            metadata = body.get("metadata") if body else None
+            return metadata if isinstance(metadata, dict) else {}
+        return {}
 
 
 def _sequence(cursor: str | None) -> int | None:

@@ -1,30 +1,31 @@
 """The work-marshaling service: the fold over the log, and what stands around it."""
 
-import asyncio
 import time
 
-import nats.errors
 import structlog
 from fastapi import APIRouter
-from nats.js.errors import Error as JetStreamError
+from nats.js.api import StreamInfo
 
-from compute_common.jetstream import WORK_STREAM, work_stream
-from compute_common.problems import Problem
+from compute_common.jetstream import RESULTS_BUCKET, SNAPSHOTS_BUCKET, work_stream
 from compute_common.shell import Service
 from compute_common.shell.service import Check
-from compute_common.tasks import end_tasks
 from work_marshaling import bus_handlers, routes, routes_blacklist
 from work_marshaling.dispatcher import Dispatcher
 from work_marshaling.events import Record
 from work_marshaling.feed import Feed
 from work_marshaling.intake import Intake
+from work_marshaling.leader import Leader
 from work_marshaling.log_reader import LogReader
 from work_marshaling.log_writer import Bodies, LogWriter
 from work_marshaling.measures import Measures
 from work_marshaling.node_follower import NodeFollower
+from work_marshaling.object_store import Bucket
 from work_marshaling.queries import Queries
+from work_marshaling.results import Results
 from work_marshaling.settings import Settings
+from work_marshaling.snapshots import Snapshots
 from work_marshaling.state import WorkState
+from work_marshaling.upkeep import Upkeep
 
 log = structlog.get_logger("work-marshaling")
 
@@ -38,26 +39,39 @@ class WorkMarshaling(Service):
         super().__init__(settings)
         self.settings = settings
         self.state = WorkState(settings.limits())
-        stream = work_stream(settings.work_stream_replicas)
-        self.log = LogReader(self.bus, stream, self._apply, self._reset)
+        replicas = settings.work_stream_replicas
+        self.log = LogReader(self.bus, work_stream(replicas), self._apply, self._begin, self._wake)
         self.writer = LogWriter(self.bus)
         self.bodies = Bodies(self.bus)
         self.feed = Feed()
+        self.leader = Leader(
+            self.bus,
+            replica=self.replica_name(),
+            reader=self.log,
+            writer=self.writer,
+            state=lambda: self.state,
+            changed=self._wake,
+        )
+        self.snapshots = Snapshots(Bucket(self.bus, SNAPSHOTS_BUCKET, replicas=replicas))
+        kept_seconds = settings.work_retention_hours * 3600
+        stored = Bucket(self.bus, RESULTS_BUCKET, replicas=replicas, ttl_seconds=kept_seconds)
+        self.results = Results(self.bus, self.bodies, stored, self.leader)
         self.nodes = NodeFollower(
-            self.bus, settings.work_nodes_refresh_seconds, settings.work_default_slots, self._nodes_changed
+            self.bus, settings.work_nodes_refresh_seconds, settings.work_default_slots, self._wake
         )
         self.dispatcher = Dispatcher(
             settings,
+            bus=self.bus,
             state=self.state,
-            reader=self.log,
+            leader=self.leader,
             writer=self.writer,
             bodies=self.bodies,
             nodes=self.nodes,
         )
+        self.upkeep = Upkeep(self)
         self.intake = Intake(self)
         self.queries = Queries(self)
         self.measures = Measures(self)
-        self._purging: asyncio.Task[None] | None = None
 
     def routers(self) -> list[APIRouter]:
         return [routes.router(self), routes_blacklist.router(self)]
@@ -72,13 +86,16 @@ class WorkMarshaling(Service):
         await bus_handlers.serve(self)
         await self.nodes.start()
         self.log.start()
+        self.leader.start()
         self.dispatcher.start()
-        self._purging = asyncio.create_task(self._purge_for_ever(), name="work-log-purge")
+        self.upkeep.start()
 
     async def stop(self) -> None:
         self.feed.close()
-        await end_tasks([self._purging])
+        await self.upkeep.stop()
+        await self.results.stop()
         await self.dispatcher.stop()
+        await self.leader.stop()
         await self.nodes.stop()
         await self.log.stop()
 
@@ -95,16 +112,26 @@ class WorkMarshaling(Service):
             return
         if outcome.event == "submitted":
             self.bodies.keep(record.seq, record.body)
-        self.dispatcher.follow(outcome, time.time())
-        self.measures.observe(outcome, record)
-        self.feed.publish(outcome, record.time)
+        elif outcome.event == "completed" and outcome.item is not None:
+            self.results.follow(outcome.item, record)
+        now = time.time()
+        for part in outcome.each():
+            self.dispatcher.follow(part, now)
+            self.measures.observe(part, record)
+            self.feed.publish(part, record.time)
+        self.dispatcher.wake()
 
-    def _reset(self) -> None:
-        self.state = WorkState(self.settings.limits())
+    async def _begin(self, info: StreamInfo) -> int:
+        """Start from the newest snapshot of this log, or from its beginning."""
+        limits = self.settings.limits()
+        state = await self.snapshots.read(info, limits)
+        self.state = state or WorkState(limits)
         self.bodies.clear()
         self.dispatcher.reset(self.state)
+        self.upkeep.reset()
+        return self.state.position
 
-    def _nodes_changed(self) -> None:
+    def _wake(self) -> None:
         self.dispatcher.wake()
 
     # --- upkeep
@@ -114,18 +141,3 @@ class WorkMarshaling(Service):
             return False, f"reading the work log, at {self.log.position}"
         role = "leading" if self.dispatcher.leading else "standing by"
         return True, f"at {self.log.position}, {role}, durability: default (synced every 2 minutes)"
-
-    async def _purge_for_ever(self) -> None:
-        """Forget old final items, and purge the log up to the oldest item that is kept."""
-        purged = 0
-        while True:
-            await asyncio.sleep(self.settings.work_purge_seconds)
-            self.state.expire(time.time())
-            floor = self.state.floor()
-            if not self.is_ready() or not self.dispatcher.leading or floor <= purged + 1:
-                continue
-            try:
-                await self.bus.jetstream().purge_stream(WORK_STREAM, seq=floor)
-                purged = floor
-            except (nats.errors.Error, JetStreamError, Problem, OSError, TimeoutError) as error:
-                log.warning("the work log could not be purged", reason=type(error).__name__)

@@ -96,6 +96,25 @@ class Settings(ServiceSettings):
         validation_alias=env("WORK_PURGE_SECONDS"),
         description="How often the log is cut behind the oldest kept item",
     )
+    work_snapshot_records: int = Field(
+        20_000,
+        ge=1,
+        validation_alias=env("WORK_SNAPSHOT_RECORDS"),
+        description="At least so many records between two snapshots; a restart replays little more",
+    )
+    work_move_records: int = Field(
+        50_000,
+        ge=1,
+        validation_alias=env("WORK_MOVE_RECORDS"),
+        description="Half a log at least so long is not kept for a few old live items: they are said again",
+    )
+    work_poison_nodes: int = Field(
+        3,
+        ge=1,
+        le=100,
+        validation_alias=env("WORK_POISON_NODES"),
+        description="An item that failed on so many nodes is to blame itself and is set aside",
+    )
     work_nodes_refresh_seconds: float = Field(
         5.0,
         gt=0,
@@ -114,7 +133,7 @@ class Settings(ServiceSettings):
         )
 
     def retry_rule(self) -> RetryRule:
-        return RetryRule(self.work_retry_max, self.work_retry_delay)
+        return RetryRule(self.work_retry_max, self.work_retry_delay, poison_nodes=self.work_poison_nodes)
 
     def lease_rule(self) -> LeaseRule:
         return LeaseRule(self.work_silence_seconds)

@@ -1,17 +1,22 @@
 """The truth of the queue: a deterministic fold over the log. No clock, no I/O."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from compute_common import subjects
 from compute_common.enums import WorkStatus
 from compute_common.schemas import work
 from work_marshaling import events
 from work_marshaling.blacklist import Blacklist, BlacklistRule
 from work_marshaling.events import Record
-from work_marshaling.items import ERROR_LIMIT, Demand, Failure, Item
+from work_marshaling.items import ERROR_LIMIT, Failure, Item
+from work_marshaling.leadership import Leadership
+from work_marshaling.submission import Demands, flaw, new_item, reserved, same
 
-TIME_CAUSES = frozenset({"timeout", "silent"})
-NODE_CAUSES = frozenset({"error", *TIME_CAUSES})  # what a node is to blame for
+TIME_CAUSES = frozenset({"timeout", "silent", "queue-timeout"})
+NODE_CAUSES = frozenset({"error", "timeout", "silent"})  # what a node is to blame for
+POISON = "poison"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +31,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one record did: `event` and its item, or event `ignored` and why."""
+    """What one record did: `event` and its item, or `ignored` and why; of a decision about many its parts."""
 
     event: str
     item: Item | None = None
     reason: str | None = None
+    parts: tuple["Outcome", ...] = ()
+
+    def each(self) -> tuple["Outcome", ...]:
+        return self.parts or (self,)
 
 
 @dataclass(slots=True)
 class Totals:
-    """Since the beginning of the log that is kept."""
+    """Since the beginning of the queue; snapshots keep them."""
 
     submitted: int = 0
     retried: int = 0
@@ -56,16 +65,26 @@ class WorkState:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.position = 0
-        self.items: dict[str, Item] = {}
+        self.items: dict[str, Item] = {}  # in the order of their submission
         self.held: dict[str, set[str]] = {}
         self.counts: Counter[WorkStatus] = Counter()
         self.ignored: Counter[str] = Counter()
         self.totals = Totals()
         self.blacklist = Blacklist(limits.blacklist)
-        self.epoch = 0
-        self.leader = ""
+        self.leadership = Leadership()
+        self.moved: dict[str, int] = {}  # where a submission is now, of items that were moved
+        self.before_change: Callable[[Item], None] | None = None  # a snapshot in the making wants to know
+        self._demands = Demands()
         self._keys: dict[str, str] = {}
         self._finals: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def epoch(self) -> int:
+        return self.leadership.epoch
+
+    @property
+    def leader(self) -> str:
+        return self.leadership.leader
 
     def apply(self, record: Record) -> Outcome:
         """Fold one record in. A record at or before `position` was applied already and changes nothing."""
@@ -74,8 +93,11 @@ class WorkState:
         self.position = record.seq
         event = events.parse(record)
         outcome = self._apply(record, event)
-        if outcome.event == "ignored":
-            self.ignored[outcome.reason or "unknown"] += 1
+        if record.subject == subjects.WORK_DECIDED:
+            self.leadership.decided_seq = record.seq
+        for part in outcome.each():
+            if part.event == "ignored":
+                self.ignored[part.reason or "unknown"] += 1
         return outcome
 
     def by_key(self, key: str) -> Item | None:
@@ -83,18 +105,28 @@ class WorkState:
         work_id = self._keys.get(key)
         return self.items.get(work_id) if work_id else None
 
+    def body_seq(self, item: Item) -> int:
+        """Where in the log the item's submission is."""
+        return self.moved.get(item.work_id, item.seq)
+
     def _apply(self, record: Record, event: events.Event | events.Refused) -> Outcome:
         if isinstance(event, events.Refused):
             return ignored(event.reason)
         if isinstance(event, events.Submitted):
             return self._submitted(record, event)
         if isinstance(event, events.Decided):
-            return self._decided(event)
+            return self._decided(record, event)
+        announced = _announcement(event) if self.leadership.guarded else None
+        return self._of_item(record, event) if announced is None else self._announced(announced)
+
+    def _of_item(self, record: Record, event: events.ItemEvent) -> Outcome:
         item = self.items.get(event.work_id)
         if item is None:
             return ignored("unknown-item")
         if item.status.final:
             return ignored("already-final", item)
+        if self.before_change is not None:
+            self.before_change(item)
         return self._happened(record, item, event)
 
     def _happened(self, record: Record, item: Item, event: events.ItemEvent) -> Outcome:
@@ -126,11 +158,8 @@ class WorkState:
         work_id = request.work_id or f"w-{record.seq}"
         if reserved(work_id, record.seq) or work_id in self.items:
             return ignored("reserved-id")
-        item = _new_item(work_id, record, request, mark)
-        if event.size > self._limits.max_body_bytes:
-            reason = f"payload-too-large: {event.size} bytes, at most {self._limits.max_body_bytes}"
-            item.failing = Failure("payload-too-large", reason, None, retryable=False)
-        item.note(record.time, "submitted")
+        item = new_item(work_id, record, request, mark, self._demands.of(request))
+        item.failing = flaw(event, item, self._limits.max_body_bytes)
         self.items[work_id] = item
         if item.key is not None:
             self._keys[item.key] = work_id
@@ -149,24 +178,122 @@ class WorkState:
             return None
         return found
 
-    # --- the life of an item
+    # --- what the leader decides
+
+    def _decided(self, record: Record, event: events.Decided) -> Outcome:
+        if event.decision == "forgive":
+            forgiven = event.node_id is not None and self.blacklist.forgive(event.node_id)
+            return Outcome("forgiven") if forgiven else ignored("nothing-to-forgive")
+        if event.decision == "lead":
+            refusal = self.leadership.claim(record, event)
+            return ignored(refusal) if refusal else Outcome("lead")
+        refusal = self.leadership.refusal(record, event)
+        if refusal:
+            return ignored(refusal)
+        if event.move is not None:
+            return self._moved(record, event.move)
+        if event.store is not None:
+            return self._stored(record, event.store)
+        return self._decided_many(record, event)
+
+    def _decided_many(self, record: Record, event: events.Decided) -> Outcome:
+        said: list[events.ItemEvent] = [*event.retry, *event.assign]
+        parts = [self._of_item(record, each) for each in said]
+        for each in event.fail:
+            final = each.model_copy(update={"by": events.MARSHALER, "final": True})
+            parts.append(self._of_item(record, final))
+        return Outcome("decided", parts=tuple(parts))
+
+    def _announced(self, event: events.Assigned | events.Failed | events.Retried) -> Outcome:
+        """What the leader tells once it is decided changes nothing; what was not decided is forged."""
+        item = self.items.get(event.work_id)
+        if item is None:
+            return ignored("unknown-item")
+        if isinstance(event, events.Assigned):
+            decided = (item.attempt, item.last_node) == (event.attempt, event.node_id)
+            if decided and self.before_change is not None:
+                self.before_change(item)
+            item.delivered = item.delivered or decided
+        elif isinstance(event, events.Retried):
+            runs = item.status is WorkStatus.ASSIGNED and event.attempt == item.attempt
+            decided = event.attempt <= item.attempt and not runs
+        else:
+            decided = item.status is WorkStatus.FAILED
+        return Outcome("announced") if decided else ignored("forged-decision", item)
 
     def _assigned(self, record: Record, item: Item, event: events.Assigned) -> Outcome:
-        if event.epoch < self.epoch:
+        if not self.leadership.guarded and event.epoch < self.epoch:
             return ignored("stale-epoch", item)
-        if item.status is not WorkStatus.PENDING or event.attempt != item.attempt + 1:
+        if not item.waiting or event.attempt != item.attempt + 1:
             return ignored("stale-assignment", item)
+        wait = max(0.0, record.time - item.waiting_since)
         self._move(item, WorkStatus.ASSIGNED)
         item.attempt, item.holder, item.last_node = event.attempt, event.node_id, event.node_id
-        item.fenced, item.session, item.failing = event.fenced, event.session, None
+        item.fenced, item.session, item.own_subject = event.fenced, event.session, event.own_subject
+        item.delivered = not self.leadership.guarded
         item.assigned_at, item.expires_at = record.time, event.expires_at.timestamp()
         item.heard_at = item.progress_seq = None
         self.held.setdefault(event.node_id, set()).add(item.work_id)
         self.totals.assignments += 1
-        item.wait_seconds = max(0.0, record.time - max(item.updated, item.not_before))
-        self.totals.wait_seconds += item.wait_seconds
+        item.wait_seconds = wait
+        self.totals.wait_seconds += wait
         item.note(record.time, "assigned")
         return Outcome("assigned", item)
+
+    def _given_up(self, record: Record, item: Item, event: events.Failed) -> Outcome:
+        if event.attempt != item.attempt:
+            return ignored("stale-attempt", item)
+        self._blame(record, item, event.cause)
+        if event.cause == POISON:
+            self._set_aside(item)
+        item.error = event.error[:ERROR_LIMIT]
+        item.note(record.time, "failed", event.error)
+        self.totals.timed_out += event.cause in TIME_CAUSES
+        self._finish(record, item, WorkStatus.FAILED)
+        return Outcome("failed", item, "given-up")
+
+    def _retried(self, record: Record, item: Item, event: events.Retried) -> Outcome:
+        if event.attempt != item.attempt or item.waiting:
+            return ignored("stale-attempt", item)
+        self._blame(record, item, event.cause)
+        self._move(item, WorkStatus.PENDING)
+        item.failing = None
+        item.not_before = event.not_before.timestamp()
+        item.retries += event.counted
+        self.totals.retried += 1
+        self.totals.timed_out += event.cause in TIME_CAUSES
+        item.note(record.time, "retried", event.reason)
+        return Outcome("retried", item)
+
+    def _moved(self, record: Record, event: events.Moved) -> Outcome:
+        """The submission of a waiting or running item is read from here now."""
+        item = self.items.get(event.work_id)
+        if item is None:
+            return ignored("unknown-item")
+        if item.status.final or self.body_seq(item) != event.from_seq:
+            return ignored("stale-move", item)
+        self.moved[item.work_id] = record.seq
+        return Outcome("moved", item)
+
+    def _stored(self, record: Record, event: events.Stored) -> Outcome:
+        """The result is in the object store; where the completion itself is gone from the log, this is it."""
+        item = self.items.get(event.work_id)
+        if item is None:
+            return ignored("unknown-item")
+        if self.before_change is not None:
+            self.before_change(item)
+        if item.status is WorkStatus.ASSIGNED:
+            completion = work.Completed(work_id=item.work_id, node_id=event.node_id, attempt=event.attempt)
+            outcome = self._completed(record, item, completion)
+        elif item.status is WorkStatus.COMPLETED and item.attempt == event.attempt:
+            outcome = Outcome("stored", item)
+        else:
+            return ignored("stale-attempt", item)
+        if outcome.event != "ignored":
+            item.result_seq, item.result_object = None, event.object_name
+        return outcome
+
+    # --- what nodes and clients report
 
     def _completed(self, record: Record, item: Item, event: work.Completed) -> Outcome:
         refusal = _not_the_holder(item, event.node_id, event.attempt)
@@ -197,29 +324,6 @@ class WorkState:
         self._move(item, WorkStatus.PENDING)
         return Outcome("attempt-failed", item)
 
-    def _given_up(self, record: Record, item: Item, event: events.Failed) -> Outcome:
-        if event.attempt != item.attempt:
-            return ignored("stale-attempt", item)
-        self._blame(record, item, event.cause)
-        item.error = event.error[:ERROR_LIMIT]
-        item.note(record.time, "failed", event.error)
-        self.totals.timed_out += event.cause in TIME_CAUSES
-        self._finish(record, item, WorkStatus.FAILED)
-        return Outcome("failed", item)
-
-    def _retried(self, record: Record, item: Item, event: events.Retried) -> Outcome:
-        if event.attempt != item.attempt or item.waiting:
-            return ignored("stale-attempt", item)
-        self._blame(record, item, event.cause)
-        self._move(item, WorkStatus.PENDING)
-        item.failing = None
-        item.not_before = event.not_before.timestamp()
-        item.retries += event.counted
-        self.totals.retried += 1
-        self.totals.timed_out += event.cause in TIME_CAUSES
-        item.note(record.time, "retried", event.reason)
-        return Outcome("retried", item)
-
     def _progressed(self, record: Record, item: Item, event: work.Progress) -> Outcome:
         refusal = _not_the_holder(item, event.node_id, event.attempt)
         if refusal:
@@ -234,15 +338,6 @@ class WorkState:
         self._finish(record, item, WorkStatus.CANCELLED)
         return Outcome("cancelled", item)
 
-    def _decided(self, event: events.Decided) -> Outcome:
-        if event.decision == "forgive":
-            forgiven = event.node_id is not None and self.blacklist.forgive(event.node_id)
-            return Outcome("forgiven") if forgiven else ignored("nothing-to-forgive")
-        if event.epoch <= self.epoch:
-            return ignored("stale-epoch")
-        self.epoch, self.leader = event.epoch, event.by
-        return Outcome("lead")
-
     # --- bookkeeping
 
     def _blame(self, record: Record, item: Item, cause: str) -> None:
@@ -250,6 +345,14 @@ class WorkState:
         if item.status is WorkStatus.ASSIGNED and item.holder and cause in NODE_CAUSES:
             reason = f"{item.demand.work_type}: {item.error or cause}"
             self.blacklist.failed(item.holder, item.demand.work_type, record.time, reason[:300])
+            if item.holder not in item.failed_on:
+                item.failed_on = (*item.failed_on, item.holder)
+
+    def _set_aside(self, item: Item) -> None:
+        """The item is to blame, not the nodes it failed on."""
+        item.poison = True
+        for node_id in item.failed_on:
+            self.blacklist.pardon(node_id, item.demand.work_type)
 
     def _move(self, item: Item, status: WorkStatus) -> None:
         self.counts[item.status] -= 1
@@ -280,25 +383,42 @@ class WorkState:
     def _forget(self, work_id: str) -> None:
         item = self.items.pop(work_id)
         self._finals.pop(work_id, None)
+        self.moved.pop(work_id, None)
         self.counts[item.status] -= 1
         if item.key is not None and self._keys.get(item.key) == work_id:
             del self._keys[item.key]
 
     def floor(self) -> int:
         """The first sequence that is still needed: everything before it may be purged."""
-        oldest = next(iter(self.items.values()), None)  # items are kept in the order of the log
-        return oldest.seq if oldest else self.position + 1
+        oldest = min(self.moved.values(), default=self.position + 1)
+        for item in self.items.values():
+            if item.work_id not in self.moved:
+                return min(item.seq, oldest)
+        return oldest
+
+    # --- being restored
+
+    def adopt(self, item: Item) -> None:
+        """Take an item in as it was when a snapshot was made; oldest first."""
+        item.demand = self._demands.shared(item.demand)
+        self.items[item.work_id] = item
+        self.counts[item.status] += 1
+        if item.key is not None:
+            self._keys[item.key] = item.work_id
+        if item.holder is not None:
+            self.held.setdefault(item.holder, set()).add(item.work_id)
+
+    def settle(self) -> None:
+        """After the last `adopt`: put those that have ended into the order of their ends."""
+        ended = [(item.updated, item.work_id) for item in self.items.values() if item.status.final]
+        self._finals = OrderedDict((work_id, at) for at, work_id in sorted(ended))
 
 
-def same(item: Item, mark: bytes | None) -> bool:
-    """Whether a submission with this fingerprint asks for what the item is."""
-    return item.fingerprint is not None and item.fingerprint == mark
-
-
-def reserved(work_id: str, seq: int | None = None) -> bool:
-    """Whether the name is one the log gives: `w-<sequence>` belongs to the message at that sequence alone."""
-    number = work_id.removeprefix("w-")
-    return work_id.startswith("w-") and number.isdigit() and number != str(seq)
+def _announcement(event: events.ItemEvent) -> events.Assigned | events.Failed | events.Retried | None:
+    """The event as something that only the leader says."""
+    if isinstance(event, events.Failed):
+        return event if event.by == events.MARSHALER and event.final else None
+    return event if isinstance(event, events.Assigned | events.Retried) else None
 
 
 def _not_the_holder(item: Item, node_id: str | None, attempt: int | None) -> str | None:
@@ -313,29 +433,3 @@ def _not_the_holder(item: Item, node_id: str | None, attempt: int | None) -> str
     if attempt is not None and attempt != item.attempt:
         return "stale-attempt"
     return None
-
-
-def _new_item(work_id: str, record: Record, request: work.SubmitRequest, mark: bytes | None) -> Item:
-    needs = request.requirements
-    demand = Demand(
-        work_type=request.work_type,
-        model=request.model_name or None,
-        requires_gpu=needs.requires_gpu,
-        min_tier_rank=needs.min_tier.rank if needs.min_tier else -1,
-        min_vram_gb=needs.min_vram_gb or 0.0,
-        labels=tuple(sorted(needs.labels.items())),
-        node_id=needs.node_id,
-    )
-    return Item(
-        work_id=work_id,
-        seq=record.seq,
-        created=record.time,
-        demand=demand,
-        priority=request.priority,
-        timeout_seconds=request.timeout_seconds,
-        max_retries=request.max_retries,
-        not_before=request.not_before.timestamp() if request.not_before else 0.0,
-        key=request.idempotency_key,
-        fingerprint=mark,
-        has_metadata=bool(request.metadata),
-    )

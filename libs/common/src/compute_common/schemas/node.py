@@ -92,6 +92,9 @@ class NodeDocument(Wire):
     heartbeat_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     endpoints: JsonObject | None = None
     fenced: bool | None = Field(None, description="Its completions always carry node_id and attempt")
+    own_subjects: bool | None = Field(
+        None, description="It speaks on `compute.node.<id>.…` and is assigned work there; not settable"
+    )
     managed: bool | None = Field(
         None, description="A host of this suite: takes only the work types its node program announces"
     )
@@ -157,6 +160,7 @@ class Node(Wire):
     boot_id: str | None = None
     managed: bool | None = None
     fenced: bool | None = None
+    own_subjects: bool | None = None
     cpu_cores: int | None = None
     cpu_threads: int | None = None
     cpu_model: str | None = None

@@ -47,6 +47,9 @@ class SubmitRequest(Wire):
     )
     idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     timeout_seconds: TimeoutSeconds = 300
+    queue_timeout_seconds: TimeoutSeconds | None = Field(
+        None, description="Fails when it has waited this long for a node; absent = waits for ever"
+    )
     max_retries: Annotated[int, Field(ge=0, le=100)] | None = None
     not_before: UtcTime | None = None
     requirements: Requirements = Requirements()
@@ -113,6 +116,10 @@ class WorkItem(Wire):
     retry_count: int = 0
     max_retries: int
     timeout_seconds: float
+    queue_timeout_seconds: float | None = None
+    set_aside: bool = Field(
+        False, description="It failed on several nodes: blamed itself, kept to be looked at and run again"
+    )
     not_before: UtcTime | None = None
     waiting_for: str | None = Field(None, description="Why it is still pending, in words")
     progress: Any = None
