@@ -47,7 +47,7 @@ class BusHandlers:
 
     async def announced(self, body: Message) -> None:
         if not self._registrar.is_own(body):
-            await self._registrar.announce(NodeDocument.model_validate(body), by_bus=True)
+            await self._registrar.announce(NodeDocument.model_validate(_without(body)), by_bus=True)
         await asyncio.sleep(0)  # a thousand that wait in line let others in between
 
     async def beaten(self, body: Message) -> None:
@@ -78,7 +78,8 @@ class BusHandlers:
             await self._registrar.sign_of_life(str(node_id))
 
     async def announced_itself(self, subject: str, body: Message) -> None:
-        await self.announced({**body, "node_id": _speaker(subject, body)})
+        document = {**body, "node_id": _speaker(subject, body), "own_subjects": True}
+        await self._registrar.announce(NodeDocument.model_validate(document), by_bus=True)
 
     async def beaten_itself(self, subject: str, body: Message) -> None:
         await self.beaten({**body, "node_id": _speaker(subject, body)})
@@ -89,6 +90,11 @@ class BusHandlers:
     async def query(self, body: Message) -> bytes:
         query = NodeQuery.model_validate(body)
         return query_answer(self._table, query, utc_now(), LARGEST_ANSWER_BYTES).answer_json()
+
+
+def _without(body: Message) -> Message:
+    """That a node has subjects of its own shows in where it speaks, not in what it says."""
+    return {key: value for key, value in body.items() if key != "own_subjects"}
 
 
 def _speaker(subject: str, body: Message) -> str:

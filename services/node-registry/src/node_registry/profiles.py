@@ -94,6 +94,7 @@ def lasting_fields(
         "boot_id": document.boot_id,
         "managed": document.managed,
         "fenced": document.fenced,
+        "own_subjects": document.own_subjects,
         "cpu_cores": cpu.cores,
         "cpu_threads": cpu.threads,
         "cpu_model": cpu.model_name,

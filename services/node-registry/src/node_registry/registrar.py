@@ -78,6 +78,8 @@ class Registrar:
     # --- what REST asks for: applied here, then published for the other replicas
 
     async def register(self, document: NodeDocument) -> RegisterAnswer:
+        document.own_subjects = None  # shows in where a node speaks on NATS, not in what it says
+        document.model_fields_set.discard("own_subjects")
         await self.announce(document, by_bus=False)
         body = document.model_dump(mode="json", exclude_unset=True)
         if "declared_tier" in body:
