@@ -41,6 +41,7 @@ from vllm_orchestrator.instances.takeover import TERMS, Takeover
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.instances.waking import Waker
 from vllm_orchestrator.instances.yields import YieldFollower
+from vllm_orchestrator.models.hub import HubProfiles
 from vllm_orchestrator.models.resolve import ModelFolder
 from vllm_orchestrator.settings import Settings
 
@@ -62,11 +63,11 @@ class VllmOrchestrator(Service):
         self.table = InstanceTable(self.bus, self.node_id)
         self.announcer = Announcer(self.bus, self.table, self.node_id)
         ledger = LedgerClient(self.bus)
-        self.planner = Planner(
-            settings, ModelFolder(settings.model_root), Hosts(self.bus, ledger, self.node_id), self.node_id
-        )
         self.local_models = LocalModels(settings.model_root)
         hub = Hub(settings.hf_endpoint, settings.hf_token)
+        hosts = Hosts(self.bus, ledger, self.node_id)
+        folder = ModelFolder(settings.model_root)
+        self.planner = Planner(settings, folder, hosts, self.node_id, HubProfiles(hub))
         self.pulls = Pulls(self.bus, self.node_id, self.local_models, hub)
         self.file_server = FileServer(self.bus, self.node_id, self.local_models)
         tools = self._tools(ledger)

@@ -58,6 +58,18 @@ class Hub:
             async for chunk in answer.aiter_raw():
                 yield chunk
 
+    async def head(self, listing: Listing, file: RemoteFile, most: int) -> bytes:
+        """The whole of a small file. Problem 502 when it is longer than `most`."""
+        body = bytearray()
+        try:
+            async for chunk in self.read(listing, file, 0):
+                body += chunk
+                if len(body) > most:
+                    raise _nonsense()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        return bytes(body)
+
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:  # most hosts never ask; the proxy of the environment is right here
             headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"} if self._token else {}

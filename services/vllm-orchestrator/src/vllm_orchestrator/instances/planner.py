@@ -13,6 +13,7 @@ from vllm_orchestrator.instances.record import default_name
 from vllm_orchestrator.instances.sources import Hosts
 from vllm_orchestrator.models.catalogue import catalogue
 from vllm_orchestrator.models.config_json import profile_of_config
+from vllm_orchestrator.models.hub import HubProfiles
 from vllm_orchestrator.models.profile import ProfileError
 from vllm_orchestrator.models.resolve import ModelFolder
 from vllm_orchestrator.planning.inventory import Host, host_of_document
@@ -49,15 +50,23 @@ def apart(hosts: Sequence[Host], avoid: Sequence[Placement]) -> list[Host]:
 class Planner:
     """Answers plan questions; starts nothing."""
 
-    def __init__(self, settings: Settings, folder: ModelFolder, hosts: Hosts, node_id: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: ModelFolder,
+        hosts: Hosts,
+        node_id: str,
+        hub: HubProfiles | None = None,
+    ) -> None:
         self._settings = settings
+        self._hub = hub
         self._folder = folder
         self._hosts = hosts
         self._node_id = node_id
 
     async def find(self, request: DeployRequest, berth: Berth = ANYWHERE) -> Plan | NoFit:
         """The plan for a deployment on the hosts of now. Raises Problem for a model that cannot be known."""
-        model = self._folder.resolve(request.model_name, request.model_path)
+        model = await self._model(request)
         wish = wish_of(request)
         if berth.only is not None:
             wish = replace(wish, node_id=berth.only)
@@ -72,7 +81,7 @@ class Planner:
         if request.config is not None:
             model = _inline(request)
         else:
-            model = self._folder.resolve(request.model_name, request.model_path)
+            model = await self._model(request)
         if request.inventory is not None:
             hosts = [host_of_document(document) for document in request.inventory]
         else:
@@ -83,6 +92,20 @@ class Planner:
             record_of(found, request, name, self._settings, utc_now()) if isinstance(found, Plan) else None
         )
         return plan_answer(found, record)
+
+    async def _model(self, request: DeployRequest) -> Model:
+        """The model by its files, the catalogue, or the Hub. Raises Problem that says what to supply."""
+        try:
+            return self._folder.resolve(request.model_name, request.model_path)
+        except Problem as unknown:
+            if unknown.status != 404 or self._hub is None or not _is_hub_id(request):
+                raise
+            try:
+                return Model(vllm=await self._hub.profile(request.model_name))
+            except Problem as refused:
+                if refused.cause in ("gated-model", "invalid-model", "no-usable-weights"):
+                    raise
+                raise unknown from refused
 
     async def models(self, fits: bool) -> ModelList:
         """Every model a name alone can deploy: those here first, then the catalogue.
@@ -154,6 +177,10 @@ class Planner:
             return hosts
         both = frozenset(EngineKind)
         return [replace(host, engines=both) if host.node_id == self._node_id else host for host in hosts]
+
+
+def _is_hub_id(request: DeployRequest) -> bool:
+    return request.model_path is None and request.model_name.count("/") == 1
 
 
 def _best_first(entry: ModelEntry) -> tuple[bool, int, float, str]:
