@@ -51,7 +51,7 @@ class LocalHost:
             gpu_indices=list(fit.gpu_indices),
             reason=fit.reason,
             alternatives=list(fit.alternatives),
-            linked_pairs=list(fit.linked),
+            linked_pairs=[list(pair) for pair in fit.linked],
             shortfall=list(fit.shortfall),
         )
 

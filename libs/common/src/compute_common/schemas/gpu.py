@@ -198,7 +198,7 @@ class CanFitAnswer(Wire):
     gpu_indices: list[int] = []
     reason: str
     alternatives: list[JsonObject] = []
-    linked_pairs: list[tuple[int, int]] = Field([], description="Pairs of the chosen GPUs joined by NVLink")
+    linked_pairs: list[list[int]] = Field([], description="Pairs of the chosen GPUs joined by NVLink")
     shortfall: list[JsonObject] = Field(
         [], description="Of each usable GPU that is too full: gpu_index, available_mb, shortfall_mb"
     )
