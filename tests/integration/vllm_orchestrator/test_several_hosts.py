@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,16 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(
-    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus: Bus
-) -> AsyncIterator[Pair]:
+def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = tmp_path / "bin" / "vllm"
     binary.parent.mkdir()
     binary.write_text(STAND_IN)
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", str(binary.parent))
+
+
+@pytest.fixture
+async def pair(nats_server: NatsServer, tmp_path: Path, vllm: None, bus: Bus) -> AsyncIterator[Pair]:
     homes = {node_id: tmp_path / node_id for node_id in (HEAD, TAIL)}
     services = {
         node_id: orchestrator(nats_server, home, node_id, INSTANCE_REPEAT_SECONDS=1)
@@ -130,18 +132,72 @@ async def present(bus: Bus, node_id: str) -> AsyncIterator[None]:
     gpus = [{"index": index, "name": "RTX 3090", "vram_mb": 24_576} for index in range(2)]
     document = {
         "node_id": node_id, "hostname": node_id, "ipv4": "127.0.0.1", "managed": True, "gpus": gpus,
-        "memory": {"total_gb": 64},
+        "memory": {"total_gb": 64}, "heartbeat_seconds": 0.5,
     }  # fmt: skip
 
     async def beat() -> None:
-        await bus.publish(subjects.NODES_ANNOUNCE, document)
+        await bus.publish(subjects.NODES_HEARTBEAT, {"node_id": node_id})
 
-    await beat()
-    task = asyncio.create_task(every(1, beat))
+    await bus.publish(subjects.NODES_ANNOUNCE, document)
+    task = asyncio.create_task(every(0.5, beat))
     try:
         yield
     finally:
         await end_tasks([task])
+
+
+@asynccontextmanager
+async def one_host(
+    server: NatsServer, home: Path, bus: Bus, node_id: str
+) -> AsyncIterator[tuple[VllmOrchestrator, httpx.AsyncClient, httpx.AsyncClient]]:
+    """(orchestrator, its client, its ledger's client) of a host with two cards."""
+    service = orchestrator(
+        server, home, node_id, INSTANCE_REPEAT_SECONDS=1, INSTANCE_TAKEOVER_SECONDS=2, ENGINE_STOP_SECONDS=1
+    )
+    ledger = gpu_orchestrator(home, server.url, two_gpus(), node_id)
+    async with present(bus, node_id), serving(ledger) as gpu, serving(service) as client:
+        yield service, client, gpu
+
+
+async def test_a_host_gone_for_good_is_replaced(
+    nats_server: NatsServer, tmp_path: Path, bus: Bus, vllm: None
+) -> None:
+    """Whichever of the two: first the one with a part, then the head itself."""
+    spare = "host-c"
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(registry(nats_server))
+        hosts: dict[str, AsyncExitStack] = {}
+        clients: dict[str, httpx.AsyncClient] = {}
+        gpus: dict[str, httpx.AsyncClient] = {}
+        for node_id in (HEAD, TAIL, spare):
+            hosts[node_id] = await stack.enter_async_context(AsyncExitStack())
+            entered = one_host(nats_server, tmp_path / node_id, bus, node_id)
+            _service, clients[node_id], gpus[node_id] = await hosts[node_id].enter_async_context(entered)
+        await clients[HEAD].post("/api/v1/vllm/deploy", json=MODEL)
+        first = await until_status(clients[HEAD], "qwen", "ready")
+        part = next(place["node_id"] for place in first["placement"] if place["node_id"] != first["node_id"])
+        await hosts[part].aclose()
+        second = await moved(clients[first["node_id"]], first["epoch"], part)
+
+        back = one_host(nats_server, tmp_path / part, bus, part)
+        _service, clients[part], gpus[part] = await hosts[part].enter_async_context(back)
+        await hosts[second["node_id"]].aclose()
+        third = await moved(clients[part], second["epoch"], second["node_id"])
+        await clients[part].delete(f"{INSTANCES}/qwen")
+        for place in third["placement"]:
+            answer = await gpus[place["node_id"]].get("/api/v1/gpu/reservations")
+            assert answer.json()["count"] == 0
+
+
+async def moved(client: httpx.AsyncClient, epoch: int, lost: str) -> Any:
+    """The instance once it lives anew, without the lost host."""
+
+    async def look() -> Any:
+        return (await client.get(f"{INSTANCES}/qwen")).json()
+
+    seen = await until(look, lambda seen: seen["epoch"] > epoch and seen["status"] == "ready", 40)
+    assert lost not in {place["node_id"] for place in seen["placement"]}
+    return seen
 
 
 async def test_started_on_both_restarted_as_one_ended_on_both(pair: Pair) -> None:

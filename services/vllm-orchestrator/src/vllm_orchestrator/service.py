@@ -94,10 +94,11 @@ class VllmOrchestrator(Service):
         self.takeover = Takeover(
             self.bus,
             self.node_id,
-            settings=settings,
+            tools=tools,
             table=self.table,
             planner=self.planner,
             announcer=self.announcer,
+            roster=self.roster,
             adoption=self.adoption,
         )
         self.yields = YieldFollower(self.bus, self.desk, self.table, self.node_id)

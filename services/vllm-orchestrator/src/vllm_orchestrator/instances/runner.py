@@ -27,6 +27,8 @@ FIRST_TRIES = 2  # an engine that was never ready is tried this often
 BACKOFF_SECONDS = (0.5, 1, 2, 4, 8)
 LEDGER_PATIENCE_SECONDS = 30
 LOG_LINES = 12
+AWAY = frozenset({"no-responder", "no-answer"})  # what asking a host that is gone ends with
+AWAY_SECONDS = 2
 
 
 class Runner:
@@ -78,7 +80,13 @@ class Runner:
 
     async def _supervise(self) -> None:
         while True:
-            reason = await self._one_life()
+            try:
+                reason = await self._one_life()
+            except Problem as problem:
+                if not self.record.ranks or problem.cause not in AWAY:
+                    raise
+                await self._wait_for_hosts(problem.detail)
+                continue
             if reason is None:
                 await self._fall_asleep()
                 return
@@ -96,9 +104,9 @@ class Runner:
             try:
                 process = await self._start()
             except Problem as problem:
-                if not self.record.ranks:
+                if not self.record.ranks or problem.cause in AWAY:
                     raise
-                return problem.detail  # another host may be away for a moment
+                return problem.detail
         reason = await self._watch.until_ready(process, first=not self._was_ready)
         if reason is not None:
             return reason
@@ -109,7 +117,7 @@ class Runner:
         record, tools = self.record, self._tools
         if not self._promise.whole:
             await self._watch.phase("reserving", 0)
-            await self.reserve(LEDGER_PATIENCE_SECONDS)
+            await self.reserve(0 if record.ranks else LEDGER_PATIENCE_SECONDS)
         await tools.models.bring(record, self._waits)
         launch.give_port(record, tools)
         await self._watch.phase("starting", 5)
@@ -122,6 +130,16 @@ class Runner:
         """Its files are coming: keep what is promised, say how far they are."""
         await self._promise.hold()
         await self._tools.changed(self.record)
+
+    async def _wait_for_hosts(self, reason: str) -> None:
+        """Another host of it is away: hold nothing, and try again; one that stays away is replaced."""
+        await self._clear()
+        record = self.record
+        if record.status is not InstanceStatus.DEGRADED or record.last_error != reason:
+            record.status, record.last_error, record.ready_at = InstanceStatus.DEGRADED, reason, None
+            record.progress = StartProgress(phase="waiting for a host")
+            await self._tools.changed(record)
+        await asyncio.sleep(AWAY_SECONDS)
 
     async def _is_ready(self, process: EngineProcess) -> None:
         record = self.record

@@ -126,7 +126,18 @@ class InstanceTable:
         """One record as the bucket has it now. Problem 503 while NATS is away."""
         bucket = await self._bucket()
         async with self._lock:
-            return await self._fetch(bucket, name)
+            record = await self._fetch(bucket, name)
+            mine = self._records.get(name)
+            lost = record is not None and mine is not None and self._took(mine, record)
+            if lost and record is not None:
+                self._records[name], self._revisions[name] = record, (await bucket.look_up(name))[1]
+        if lost and mine is not None and record is not None:
+            await self.on_lost(mine, record)
+        return record
+
+    def _took(self, mine: Record, theirs: Record) -> bool:
+        """Whether `mine` is of this node and `theirs` a later life of it."""
+        return mine.node_id == self._node_id and self._moved(mine, theirs)
 
     async def refresh(self) -> None:
         """Read the bucket: others' records as they are there, own ones that memory does not know yet."""

@@ -18,10 +18,13 @@ from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of
 from vllm_orchestrator.instances.desk import berth_of
 from vllm_orchestrator.instances.planner import Planner
+from vllm_orchestrator.instances.promise import Promise
+from vllm_orchestrator.instances.ranks import Ranks
 from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.table import InstanceTable
+from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.planning.result import NoFit
-from vllm_orchestrator.settings import Settings
 
 log = structlog.get_logger("instances")
 
@@ -42,19 +45,22 @@ class Takeover:
         bus: Bus,
         node_id: str,
         *,
-        settings: Settings,
+        tools: Tools,
         table: InstanceTable,
         planner: Planner,
         announcer: Announcer,
+        roster: Roster,
         adoption: Adoption,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._node_id = node_id
-        self._settings = settings
+        self._tools = tools
+        self._settings = tools.settings
         self._table = table
         self._planner = planner
         self._announcer = announcer
+        self._roster = roster
         self._adoption = adoption
         self._clock = clock
         self._lease = Lease(bus, TERMS, node_id)
@@ -70,21 +76,23 @@ class Takeover:
         if not self._bus.connected or not await self._lease.step():
             self._lost_since.clear()
             return
-        theirs = [record for record in self._table.all() if self._concerns(record)]
-        if not theirs:
-            return
-        lost = await self._lost({record.node_id or "" for record in theirs})
-        if lost is None:
-            return
-        for record in theirs:
-            if record.node_id in lost:
-                await self._follow_loss(record, self._clock() - lost[record.node_id])
+        hosts = {record.instance_name: self._hosts(record) for record in self._table.all()}
+        asked = frozenset[str]().union(*hosts.values())
+        lost = await self._lost(asked) if asked else {}
+        for name, its in hosts.items():
+            away = {each: self._clock() - since for each, since in (lost or {}).items() if each in its}
+            record = self._table.get(name)
+            if away and record is not None:
+                await self._follow_loss(record, away)
 
-    def _concerns(self, record: Record) -> bool:
-        elsewhere = record.node_id not in (None, self._node_id)
-        return elsewhere and record.desired == "ready" and not record.attached
+    def _hosts(self, record: Record) -> frozenset[str]:
+        """The other hosts that an instance needs."""
+        if record.desired != "ready" or record.attached or record.node_id is None:
+            return frozenset()
+        needed = {record.node_id, *(part.node_id for part in record.ranks)}
+        return frozenset(needed - {self._node_id})
 
-    async def _lost(self, node_ids: set[str]) -> dict[str, float] | None:
+    async def _lost(self, node_ids: frozenset[str]) -> dict[str, float] | None:
         """Lost hosts → since when; None while the registry does not tell."""
         ask = {"online_only": False, "status": "offline", "include_draining": True}
         try:
@@ -103,51 +111,65 @@ class Takeover:
             return False
         return True
 
-    async def _follow_loss(self, known: Record, seconds: float) -> None:
-        record = await self._table.fetch(known.instance_name)
-        if record is None or record.node_id != known.node_id or not self._concerns(record):
+    async def _follow_loss(self, known: Record, away: dict[str, float]) -> None:
+        """`away`: lost hosts of it, and for how many seconds."""
+        own = known.node_id == self._node_id  # its runner says itself that a part is away
+        record = known if own else await self._table.fetch(known.instance_name)
+        if record is None or record.epoch != known.epoch or not self._hosts(record) & set(away):
             return
         pinned = record.request.get("node_id") is not None
-        if record.status is not InstanceStatus.DEGRADED:
+        if record.node_id in away and record.status is not InstanceStatus.DEGRADED:
             log.warning("host lost", instance=record.instance_name, node_id=record.node_id)
             what = "waits for it" if pinned else "moves when it stays away"
             await self._degrade(record, f"node '{record.node_id}' is offline; the instance {what}")
-        elif not pinned and seconds >= self._settings.instance_takeover_seconds:
-            await self._move(record)
+        elif not pinned and max(away.values()) >= self._settings.instance_takeover_seconds:
+            await self._move(record, frozenset(away))
 
     async def _degrade(self, record: Record, reason: str) -> None:
         record = record.model_copy(update={"status": InstanceStatus.DEGRADED, "last_error": reason})
         if await self._table.replace(record):
             await self._announcer.tell(record)
 
-    async def _move(self, record: Record) -> None:
+    async def _move(self, record: Record, away: frozenset[str]) -> None:
         name = record.instance_name
         if self._clock() < self._plan_at.get(name, 0):
             return
         self._plan_at[name] = self._clock() + PLAN_AGAIN_SECONDS
+        names = "', '".join(sorted(away))
+        await self._clear_the_rest(record)
         request = DeployRequest.model_validate({**record.request, "instance_name": name})
         try:
             found = await self._planner.find(request, berth_of(record, self._table.all()))
         except Problem as problem:
             found = NoFit(problem.detail)
         if isinstance(found, NoFit):
-            reason = f"node '{record.node_id}' is offline, and no other host takes it: {found.reason}"[:4000]
-            if reason != record.last_error:
+            reason = f"node '{names}' is offline, and no other host takes it: {found.reason}"[:4000]
+            if reason != record.last_error and record.node_id != self._node_id:
                 await self._degrade(record, reason)
             return
         moved = record_of(
             found, request, name, self._settings, record.created_at, replica_of=record.replica_of
         )
-        if any(place.node_id == record.node_id for place in moved.placement):
+        if any(place.node_id in away for place in moved.placement):
             return
         moved.epoch, moved.restarts = record.epoch + 1, record.restarts + 1
-        moved.last_error = f"node '{record.node_id}' went offline"
+        moved.last_error = f"node '{names}' went offline"
         begin(moved)
         if await self._table.replace(moved):
-            log.warning("instance moves", instance=name, lost=record.node_id, to=moved.node_id)
+            log.warning("instance moves", instance=name, lost=sorted(away), to=moved.node_id)
             self._plan_at.pop(name, None)
             await self._announcer.tell(moved)
             await self._hand_over(moved)
+
+    async def _clear_the_rest(self, record: Record) -> None:
+        """An instance over several hosts is nothing without one: what the others hold of it is free again."""
+        if not record.ranks:
+            return
+        if record.node_id == self._node_id:
+            await self._roster.orphan(record)
+            return
+        await Ranks(record, self._tools).stop()
+        await Promise(record, self._tools).release()
 
     async def _hand_over(self, record: Record) -> None:
         """Its new host finds it in the bucket sooner or later; this is sooner."""
