@@ -44,6 +44,7 @@ from vllm_orchestrator.instances.yields import YieldFollower
 from vllm_orchestrator.models.hub import HubProfiles
 from vllm_orchestrator.models.resolve import ModelFolder
 from vllm_orchestrator.settings import Settings
+from vllm_orchestrator.tensorzero.registrar import Registrar
 
 log = structlog.get_logger("orchestrator")
 
@@ -110,6 +111,7 @@ class VllmOrchestrator(Service):
         self._repeating: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._registering: asyncio.Task[None] | None = None
 
     def _tools(self, ledger: LedgerClient) -> Tools:
         return Tools(
@@ -156,10 +158,13 @@ class VllmOrchestrator(Service):
         self._yielding = asyncio.create_task(self.yields.run(), name="yields")
         watching = every(TERMS.renew_seconds, self.takeover.look)
         self._watching = asyncio.create_task(watching, name="lost hosts")
+        if (folder := self.settings.tensorzero_config_dir) is not None:
+            registrar = Registrar(self.table, folder, self.settings.tensorzero_reload_command)
+            self._registering = asyncio.create_task(registrar.run(), name="TensorZero")
 
     async def stop(self) -> None:
         self.leaving = True
-        await end_tasks([self._repeating, self._yielding, self._watching])
+        await end_tasks([self._repeating, self._yielding, self._watching, self._registering])
         await self.takeover.release()
         await self.pulls.stop()
         await self.roster.leave()

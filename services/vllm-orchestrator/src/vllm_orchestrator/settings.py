@@ -1,5 +1,6 @@
 """Settings of the vLLM orchestrator."""
 
+import shlex
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -81,9 +82,30 @@ class Settings(ServiceSettings):
         validation_alias=env("INSTANCE_TAKEOVER_SECONDS"),
         description="A host lost for so long loses its instances to others, unless they name it",
     )
+    tensorzero_config_dir: Path | None = Field(
+        None,
+        validation_alias=env("TENSORZERO_CONFIG_DIR"),
+        description="Ready models are kept there as TOML for a TensorZero gateway; empty = none",
+    )
+    tensorzero_reload_command: str = Field(
+        "",
+        validation_alias=env("TENSORZERO_RELOAD_COMMAND"),
+        description="Run after a change there, without a shell; TensorZero reads its files at start only",
+    )
+    tensorzero_url: str = Field(
+        "",
+        validation_alias=env("TENSORZERO_URL", "TENSORZERO_BASE_URL"),
+        description="Where that gateway answers, for people",
+    )
     instance_repeat_seconds: float = Field(
         15, gt=0, validation_alias=env("INSTANCE_REPEAT_SECONDS"), description="How often events are repeated"
     )
+
+    @field_validator("tensorzero_reload_command")
+    @classmethod
+    def _words(cls, value: str) -> str:
+        shlex.split(value)  # ValueError on a quotation that does not end
+        return value
 
     @field_validator("engine_ports")
     @classmethod

@@ -88,6 +88,7 @@ def record_of(
         docker_compose=compose_document(plan, name, serving, image=_image(plan, settings)),
         command=engine_argv(plan, serving),
         endpoints=endpoints_of(settings.advertise_host, port),
+        tensorzero_url=settings.tensorzero_url or None,
         explanation=plan.explanation,
         request_id=request.request_id,
         served_names=names,
