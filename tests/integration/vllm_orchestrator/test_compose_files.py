@@ -15,6 +15,8 @@ from tests.support.nats import NatsServer
 H100 = {"name": "NVIDIA H100 80GB HBM3", "vram_mb": 81_559, "compute_capability": "9.0", "vendor": "nvidia"}
 MI300X = {"name": "AMD Instinct MI300X", "vram_mb": 196_592, "compute_capability": "gfx942", "vendor": "amd"}
 
+ADDRESSES = (("a", "10.0.0.1"), ("b", "10.0.0.2"))
+
 
 def host(gpu: dict[str, Any], count: int) -> dict[str, Any]:
     gpus = [{**gpu, "index": index} for index in range(count)]
@@ -35,11 +37,29 @@ async def test_compose_accepts_what_a_plan_prints(
     _accepted(command, answer["plan"]["docker_compose"], tmp_path / "docker-compose.yml")
 
 
-def _accepted(command: list[str], document: dict[str, Any], file: Path) -> None:
+async def test_compose_accepts_parts_over_hosts_and_a_processor(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    command = compose_command()
+    if command is None:
+        pytest.skip("no docker compose here; `make test-deps` installs it")
+    hosts = [{**host(H100, 8), "node_id": name, "ipv4": address} for name, address in ADDRESSES]
+    async with serving(orchestrator(nats_server, tmp_path)) as client:
+        over_hosts = {"model_name": "deepseek-ai/DeepSeek-V3", "inventory": hosts}
+        small = {"model_name": "HuggingFaceTB/SmolLM2-135M-Instruct", "inventory": [host(H100, 0)]}
+        for body, word in ((over_hosts, "deepseek-ai/DeepSeek-V3"), (small, "--alias")):
+            answer = (await client.post("/api/v1/vllm/plan", json=body)).json()
+            assert answer["fits"] is True, answer["explanation"]
+            _accepted(command, answer["plan"]["docker_compose"], tmp_path / "docker-compose.yml", word)
+
+
+def _accepted(
+    command: list[str], document: dict[str, Any], file: Path, word: str = "meta-llama/Llama-3-70B"
+) -> None:
     file.write_text(yaml.safe_dump(document))
     checked = subprocess.run(
         [*command, "-f", str(file), "config"], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
     service = next(iter(yaml.safe_load(checked.stdout)["services"].values()))
-    assert "meta-llama/Llama-3-70B" in service["command"]
+    assert word in service["command"]

@@ -22,6 +22,7 @@ from vllm_orchestrator.instances.record import RankPart, Record, request_of, ser
 from vllm_orchestrator.planning.result import NoFit, Plan, Wish, to_mib
 from vllm_orchestrator.rendering.argv import Serving, engine_argv, engine_environment
 from vllm_orchestrator.rendering.compose import compose_document
+from vllm_orchestrator.rendering.platforms import image_of
 from vllm_orchestrator.settings import Settings
 
 
@@ -57,6 +58,7 @@ def record_of(
     """A planned instance: how it will be started, and a compose file for the same thing."""
     names = served_names(name, request.model_name, plan.profile, replica_of)
     port = settings.port_range.start
+    image = image_of(plan, settings.vllm_docker_image, settings.llama_docker_image)
     serving = Serving(names, plan.profile.location, settings.engine_bind, port)
     memory = plan.memory
     estimate = MemoryEstimate(
@@ -85,7 +87,7 @@ def record_of(
         ],
         memory=estimate,
         config=config_of(plan),
-        docker_compose=compose_document(plan, name, serving, image=_image(plan, settings)),
+        docker_compose=compose_document(plan, name, serving, image=image),
         command=engine_argv(plan, serving),
         endpoints=endpoints_of(settings.advertise_host, port),
         tensorzero_url=settings.tensorzero_url or None,
@@ -190,10 +192,3 @@ def refusal(found: NoFit) -> Problem:
         alternatives=list(found.alternatives),
         rejected=[{"layout": each.layout, "reason": each.reason} for each in found.rejected],
     )
-
-
-def _image(plan: Plan, settings: Settings) -> str:
-    if plan.engine is EngineKind.LLAMA_CPP:
-        return settings.llama_docker_image
-    image = settings.vllm_docker_image
-    return image.replace("vllm/vllm-openai:", "vllm/vllm-openai-rocm:") if plan.vendor == "amd" else image

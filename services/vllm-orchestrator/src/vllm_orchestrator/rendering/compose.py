@@ -1,87 +1,99 @@
 """A plan as a complete compose document that starts the same thing by hand."""
 
-from pathlib import PurePath
+import re
+from pathlib import PurePosixPath
 from typing import Any
 
 from compute_common.enums import EngineKind
 from vllm_orchestrator.planning.result import Plan
-from vllm_orchestrator.rendering.argv import (
-    Serving,
-    devices_of,
-    engine_argv,
-    engine_environment,
-    layer_partition,
-)
+from vllm_orchestrator.rendering.argv import Serving, engine_argv
+from vllm_orchestrator.rendering.platforms import platform_of
 
 MOUNT = "/models"
 MODEL_CACHE = "/model-cache"
 CONTAINER_PORT = 8000
-START_PERIOD = "15m"
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- inside the container
+_FIRST_SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf\Z")
 
 
 def compose_document(plan: Plan, name: str, serving: Serving, *, image: str, rank: int = 0) -> dict[str, Any]:
     """One service named after the instance; for a layout over several hosts the part of `rank`.
 
-    The model's folder is mounted read-only when it is a local one. `$` is doubled, as compose wants.
+    The model is mounted read-only when it is a local one, else fetched into a volume. `$` is doubled, as
+    compose wants.
     """
-    local = serving.model.startswith("/")
-    model = f"{MOUNT}/{PurePath(serving.model).name}" if local else serving.model
-    inside = Serving(serving.names, model, "0.0.0.0", CONTAINER_PORT)  # noqa: S104 -- inside the container
+    vllm = plan.engine is EngineKind.VLLM
+    mount, model = _mounted(serving.model)
+    inside = _inside(plan, serving, model)
     argv = engine_argv(plan, inside, rank=rank)
+    platform = platform_of(plan, rank)
+    environment = platform.pop("environment", {})
     service: dict[str, Any] = {
         "image": image,
         "container_name": name,
-        "command": argv[2:] if plan.engine is EngineKind.VLLM else argv[1:],
-        "ports": [f"{serving.host}:{serving.port}:{CONTAINER_PORT}"],
-        "environment": {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_TOKEN": "${HF_TOKEN:-}"},
-        "healthcheck": _health(plan),
+        "command": argv[2:] if vllm else argv[1:],
+        **_network(plan, serving),
+        **platform,
+        "volumes": [*mount, *([f"model-cache:{MODEL_CACHE}"] if vllm else [])],
         "labels": {"compute.instance": name},
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
     }
-    if local:
-        service["volumes"] = [f"{PurePath(serving.model)}:{model}:ro"]
-    if plan.engine is EngineKind.LLAMA_CPP:
-        del service["environment"]
-    else:
-        cards = _cards(plan, rank)
-        environment = {**service["environment"], **cards.pop("environment", {}), "HF_HOME": MODEL_CACHE}
-        service |= {**cards, "environment": environment}
-        service["volumes"] = [*service.get("volumes", []), f"model-cache:{MODEL_CACHE}"]
-    escaped = {key: _escaped(value) if key != "environment" else value for key, value in service.items()}
-    document: dict[str, Any] = {"services": {name: escaped}}
-    if plan.engine is EngineKind.VLLM:
+    if rank == 0:  # the other parts serve nothing that could be asked
+        service["healthcheck"] = _health(inside, vllm)
+    service = {key: _escaped(value) for key, value in service.items() if value}
+    if vllm:
+        service["environment"] = {**_escaped(environment), **_hub(bool(mount)), **_own_address(plan, rank)}
+    document: dict[str, Any] = {"services": {name: service}}
+    if vllm:
         document["volumes"] = {"model-cache": {}}
     return document
 
 
-def _health(plan: Plan) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{CONTAINER_PORT}/health"
+def _mounted(model: str) -> tuple[list[str], str]:
+    """(what to mount, the model's path inside); a Hub id stays what it is."""
+    if not model.startswith("/"):
+        return [], model
+    path = PurePosixPath(model)
+    if _FIRST_SHARD.search(path.name):  # its other shards lie beside it
+        return [f"{path.parent}:{MOUNT}:ro"], f"{MOUNT}/{path.name}"
+    return [f"{path}:{MOUNT}/{path.name}:ro"], f"{MOUNT}/{path.name}"
+
+
+def _inside(plan: Plan, serving: Serving, model: str) -> Serving:
+    if len(plan.places) > 1:  # on the host's own network: its ports, its addresses
+        return Serving(serving.names, model, serving.host, serving.port)
+    return Serving(serving.names, model, ANY_ADDRESS, CONTAINER_PORT)
+
+
+def _network(plan: Plan, serving: Serving) -> dict[str, Any]:
+    """Parts on several hosts find each other by any port, so they share their hosts' networks."""
+    if len(plan.places) > 1:
+        return {"network_mode": "host"}
+    host = f"[{serving.host}]" if ":" in serving.host else serving.host
+    return {"ports": [f"{host}:{serving.port}:{CONTAINER_PORT}"]}
+
+
+def _hub(local: bool) -> dict[str, str]:
+    common = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HOME": MODEL_CACHE}
+    return common | ({"HF_HUB_OFFLINE": "1"} if local else {"HF_TOKEN": "${HF_TOKEN:-}"})
+
+
+def _own_address(plan: Plan, rank: int) -> dict[str, str]:
+    place = plan.places[rank]
+    return {"VLLM_HOST_IP": place.address} if len(plan.places) > 1 and place.address else {}
+
+
+def _health(inside: Serving, vllm: bool) -> dict[str, Any]:
+    host = "127.0.0.1" if inside.host == ANY_ADDRESS else inside.host
+    shown = f"[{host}]" if ":" in host else host
     return {
-        "test": ["CMD", "curl", "-fsS", url],
+        "test": ["CMD", "curl", "-fsS", f"http://{shown}:{inside.port}/health"],
         "interval": "10s",
         "timeout": "5s",
         "retries": 6,
-        "start_period": START_PERIOD if plan.engine is EngineKind.VLLM else "1m",
+        "start_period": "15m" if vllm else "1m",
     }
-
-
-def _cards(plan: Plan, rank: int) -> dict[str, Any]:
-    ids = devices_of(plan.places[rank])
-    extra: dict[str, Any] = {"shm_size": "16gb"} if plan.tp * plan.pp > 1 else {}
-    if len(plan.places) > 1:
-        extra |= {"network_mode": "host", "ports": []}
-    if plan.vendor == "amd":
-        chosen = engine_environment(plan)
-        return extra | {
-            "devices": ["/dev/kfd", "/dev/dri"],
-            "group_add": ["video"],
-            "environment": {**chosen, "HIP_VISIBLE_DEVICES": ",".join(ids)},
-        }
-    device = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}
-    settings = {**dict(plan.environment), **layer_partition(plan)}
-    extra |= {"environment": settings} if settings else {}
-    return extra | {"deploy": {"resources": {"reservations": {"devices": [device]}}}}
 
 
 def _escaped(value: Any) -> Any:
