@@ -32,6 +32,7 @@ log = structlog.get_logger("work-log")
 
 WATCH_SECONDS = 0.5
 STALL_SECONDS = 1.0
+TURN_SECONDS = 0.005
 PENDING_BYTES = 512 << 20
 FOLLOWS = "Nats-Expected-Last-Subject-Sequence"
 FAILURES = (nats.errors.Error, JetStreamError, Problem, OSError, TimeoutError)
@@ -66,6 +67,7 @@ class LogReader:
         self._generation = 0
         self._expected = 1
         self._progress_at = 0.0
+        self._turn_began = 0.0
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap by sequence
         self._ticket = itertools.count()
         self._lock = asyncio.Lock()
@@ -109,7 +111,7 @@ class LogReader:
         tokens = msg.reply.split(".")
         if len(tokens) > 9:  # with a domain and an account: two tokens more in front, a random one behind
             tokens = tokens[2:11]
-        seq, consumer_seq, stamp, pending = (int(token) for token in tokens[5:9])
+        seq, consumer_seq = int(tokens[5]), int(tokens[6])
         if consumer_seq != self._expected:
             log.warning("gap in the work log", expected=self._expected, got=consumer_seq)
             self._generation += 1  # what still arrives of this consumer is out of order
@@ -121,10 +123,13 @@ class LogReader:
         if seq > self.position:
             if seq > self.position + 1 and self._jumped_from is None:
                 self._jumped_from = self.position  # messages were deleted, or purged before they were read
-            self._apply(Record(seq, stamp / 1e9, msg.subject, msg.data, _follows(msg.headers)))
+            self._apply(Record(seq, int(tokens[7]) / 1e9, msg.subject, msg.data, _follows(msg.headers)))
             self._advance(seq)
-        if not pending:
+        if tokens[8] == "0":
             self._arrive()
+        if self._progress_at - self._turn_began >= TURN_SECONDS:
+            await asyncio.sleep(0)  # thousands that wait in line let others in between
+            self._turn_began = time.monotonic()
 
     def _arrive(self) -> None:
         if not self.caught_up:

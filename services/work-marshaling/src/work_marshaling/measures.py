@@ -29,6 +29,7 @@ class Measures(Collector):
         self._events = Counter(
             "compute_work_events_total", "Records of the work log by effect", ["event"], registry=registry
         )
+        self._of_event: dict[str, Counter] = {}
         self._wait = Histogram(
             "compute_work_wait_seconds",
             "From submission (or retry) to assignment",
@@ -42,7 +43,10 @@ class Measures(Collector):
 
     def observe(self, outcome: Outcome, record: Record) -> None:
         """Count one record; times only of what happens now, not of what is replayed."""
-        self._events.labels(outcome.event).inc()
+        counter = self._of_event.get(outcome.event)
+        if counter is None:
+            counter = self._of_event[outcome.event] = self._events.labels(outcome.event)
+        counter.inc()
         item = outcome.item
         if item is None or record.time < self._started:
             return

@@ -1,5 +1,6 @@
 """The work-marshaling service: the fold over the log, and what stands around it."""
 
+import gc
 import time
 
 import structlog
@@ -40,7 +41,7 @@ class WorkMarshaling(Service):
         self.settings = settings
         self.state = WorkState(settings.limits())
         replicas = settings.work_stream_replicas
-        self.log = LogReader(self.bus, work_stream(replicas), self._apply, self._begin, self._wake)
+        self.log = LogReader(self.bus, work_stream(replicas), self._apply, self._begin, self._arrived)
         self.writer = LogWriter(self.bus)
         self.bodies = Bodies(self.bus)
         self.feed = Feed()
@@ -98,6 +99,7 @@ class WorkMarshaling(Service):
         await self.leader.stop()
         await self.nodes.stop()
         await self.log.stop()
+        gc.enable()
 
     # --- the log arrives
 
@@ -123,6 +125,7 @@ class WorkMarshaling(Service):
 
     async def _begin(self, info: StreamInfo) -> int:
         """Start from the newest snapshot of this log, or from its beginning."""
+        gc.disable()  # until all is read: a million objects that stay make every collection a waste
         limits = self.settings.limits()
         state = await self.snapshots.read(info, limits)
         self.state = state or WorkState(limits)
@@ -130,6 +133,12 @@ class WorkMarshaling(Service):
         self.dispatcher.reset(self.state)
         self.upkeep.reset()
         return self.state.position
+
+    def _arrived(self) -> None:
+        if not gc.isenabled():
+            gc.enable()
+            gc.freeze()
+        self._wake()
 
     def _wake(self) -> None:
         self.dispatcher.wake()

@@ -97,7 +97,7 @@ class Settings(ServiceSettings):
         description="How often the log is cut behind the oldest kept item",
     )
     work_snapshot_records: int = Field(
-        20_000,
+        10_000,
         ge=1,
         validation_alias=env("WORK_SNAPSHOT_RECORDS"),
         description="At least so many records between two snapshots; a restart replays little more",

@@ -6,7 +6,7 @@ The format is ours and numbered; another number, or anything that does not read,
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, fields
 from operator import attrgetter
 from typing import Any
 
@@ -32,25 +32,19 @@ class UnreadableError(Exception):
     """It is not a snapshot of this format."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """Of which log, and up to where. `created` tells streams apart that had the same name."""
-
-    created: str
-    position: int
-
-
 class Capture:
     """The fold as it is now, though it goes on: what is about to change is written down before it does."""
 
-    def __init__(self, state: WorkState, meta: Meta) -> None:
+    def __init__(self, state: WorkState) -> None:
+        self.position = state.position
         self._state = state
         self._items = list(state.items.values())
         self._written_seq = 0
         self._last_seq = state.position
         self._early: dict[int, list[Any]] = {}
         self._demands: dict[Demand, int] = {}
-        self._head = _packed(_head(state, meta))
+        self._told = 0  # so many of them are in the parts that were made
+        self._head = _packed(_head(state))
         state.before_change = self._keep
 
     def parts(self) -> Iterator[bytes]:
@@ -58,10 +52,10 @@ class Capture:
         yield self._head
         for start in range(0, len(self._items), ROWS):
             chunk = self._items[start : start + ROWS]
-            known = len(self._demands)
             rows = [self._early.pop(item.seq, []) or self._row(item) for item in chunk]
             self._written_seq = chunk[-1].seq
-            demands = list(self._demands)[known:]
+            demands = list(self._demands)[self._told :]
+            self._told = len(self._demands)
             yield _packed({"demands": demands, "rows": rows})
 
     def end(self) -> None:
@@ -107,10 +101,10 @@ def restored(data: bytes, limits: Limits) -> Iterator[WorkState]:
         raise UnreadableError(type(error).__name__) from error
 
 
-def _head(state: WorkState, meta: Meta) -> dict[str, Any]:
+def _head(state: WorkState) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        **asdict(meta),
+        "position": state.position,
         "items": len(state.items),
         "totals": asdict(state.totals),
         "ignored": state.ignored,

@@ -1,16 +1,14 @@
 """Snapshots of the fold in the object store, two in turn: one that does not read costs no more than time."""
 
 import asyncio
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 
 import structlog
 from nats.js.api import StreamInfo
 
 from compute_common import wire_json
 from work_marshaling.object_store import FAILURES, Bucket
-from work_marshaling.snapshot import Capture, Meta, UnreadableError, restored
+from work_marshaling.snapshot import Capture, UnreadableError, restored
 from work_marshaling.state import Limits, WorkState
 
 log = structlog.get_logger("snapshots")
@@ -33,22 +31,29 @@ class Snapshots:
         """Up to where the log is not needed even if the newest does not read."""
         return min(self._positions.values()) if len(self._positions) == len(NAMES) else 0
 
-    async def write(self, state: WorkState, created: str) -> None:
-        """Keep the fold as it is now; others have their turns meanwhile. One of `FAILURES`."""
-        meta = Meta(created, state.position)
+    async def write(self, state: WorkState, created: str) -> float:
+        """Keep the fold as it is now, others have their turns meanwhile; the seconds of it that were work.
+
+        One of `FAILURES`.
+        """
         name = min(NAMES, key=lambda each: self._positions.get(each, 0))
-        capture = Capture(state, meta)
+        capture = Capture(state)
         try:
-            parts = []
+            parts, worked, began = [], 0.0, time.perf_counter()
             for part in capture.parts():
                 parts.append(part)
+                worked += time.perf_counter() - began
                 await asyncio.sleep(0)
+                began = time.perf_counter()
         finally:
             capture.end()
-        label = wire_json.dump({"created": meta.created, "position": meta.position}).decode()
+        label = wire_json.dump({"created": created, "position": capture.position}).decode()
         await self._bucket.put(name, b"".join(parts), label)
-        self._positions[name] = meta.position
-        log.info("snapshot written", position=meta.position, items=len(state.items), parts=len(parts))
+        self._positions[name] = capture.position
+        log.info(
+            "snapshot written", position=capture.position, parts=len(parts), worked_seconds=round(worked, 3)
+        )
+        return worked
 
     async def look(self, info: StreamInfo) -> None:
         """Find out which snapshots there are: another replica may have written them."""
@@ -75,13 +80,12 @@ class Snapshots:
 
 async def _restore(data: bytes, limits: Limits) -> WorkState | None:
     state: WorkState | None = None
-    with _no_collection():
-        try:
-            for state in restored(data, limits):  # noqa: B007  (the last one is the whole)
-                await asyncio.sleep(0)
-        except UnreadableError as error:
-            log.error("a snapshot does not read", reason=str(error))
-            return None
+    try:
+        for state in restored(data, limits):  # noqa: B007  (the last one is the whole)
+            await asyncio.sleep(0)
+    except UnreadableError as error:
+        log.error("a snapshot does not read", reason=str(error))
+        return None
     return state
 
 
@@ -95,14 +99,3 @@ def _position(label: str | None, info: StreamInfo) -> int | None:
     if found.get("created") != str(info.created) or not isinstance(position, int):
         return None
     return position if info.state.first_seq - 1 <= position <= info.state.last_seq else None
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """A million objects that stay make every garbage collection in between a waste."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.freeze()

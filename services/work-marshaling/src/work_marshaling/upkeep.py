@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("upkeep")
 
-TICK_SECONDS = 2.0
+TICK_SECONDS = 1.0
+SHARE = 8  # after a second of work on a snapshot come so many without
 QUIET_RECORDS = 200  # fewer than that between two ticks is a good time for a snapshot
 STALE_SECONDS = 300.0
 MOVES_AT_A_TIME = 100
@@ -36,6 +37,7 @@ class Upkeep:
         self._least = service.settings.work_snapshot_records
         self._seen = 0
         self._snapshot_at = time.monotonic()
+        self._not_before = 0.0
         self._purged = 0
 
     def start(self) -> None:
@@ -63,13 +65,16 @@ class Upkeep:
         if not service.dispatcher.leading or not self._worth_it(position, new):
             return
         try:
-            await service.snapshots.write(service.state, service.log.created)
+            worked = await service.snapshots.write(service.state, service.log.created)
             self._snapshot_at = time.monotonic()
+            self._not_before = self._snapshot_at + SHARE * worked
         except FAILURES as error:
             log.warning("no snapshot could be written", reason=type(error).__name__)
 
     def _worth_it(self, position: int, new: int) -> bool:
         """Replay is bounded, and writing a snapshot costs little beside the records it saves."""
+        if time.monotonic() < self._not_before:
+            return False
         behind = position - self._service.snapshots.newest
         enough = max(self._least, len(self._service.state.items) // 4)
         quiet = new < QUIET_RECORDS and behind >= self._least // 4

@@ -26,7 +26,7 @@ class Requirements(Wire):
     requires_gpu: bool = False
     min_tier: Tier | None = None
     min_vram_gb: float | None = Field(None, ge=0, le=1e6)
-    labels: Labels = {}
+    labels: Labels = Field(default_factory=dict)  # a shared default would be copied deeply each time
     node_id: Identifier | None = None
 
 
@@ -39,7 +39,7 @@ class SubmitRequest(Wire):
     ]
     model_name: Name | None = None
     priority: Priority = 5
-    payload: JsonObject = {}
+    payload: JsonObject = Field(default_factory=dict)
     work_id: Identifier | None = Field(
         None,
         validation_alias=AliasChoices("work_id", "request_id"),
@@ -52,8 +52,8 @@ class SubmitRequest(Wire):
     )
     max_retries: Annotated[int, Field(ge=0, le=100)] | None = None
     not_before: UtcTime | None = None
-    requirements: Requirements = Requirements()
-    metadata: JsonObject = {}
+    requirements: Requirements = Field(default_factory=Requirements)
+    metadata: JsonObject = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -70,7 +70,8 @@ class SubmitRequest(Wire):
             for alias in aliases:
                 if alias in body:
                     found.setdefault(name, body.pop(alias))
-        body["requirements"] = found
+        if found:
+            body["requirements"] = found
         return body
 
     @field_validator("work_type")
