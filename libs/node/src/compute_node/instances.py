@@ -130,7 +130,7 @@ def _found(instances: Mapping[str, Instance], model: str | None) -> tuple[Instan
     for instance in instances.values():
         for name in (*instance.served_names, instance.instance_name, instance.model_name):
             if name.lower() == model.lower():
-                return instance, name if name in instance.served_names else _own_name(instance)
+                return instance, _engine_name(instance, name)
     return None
 
 
@@ -143,5 +143,15 @@ def api_base(instance: Instance) -> str | None:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def _engine_name(instance: Instance, name: str) -> str:
+    """What the engine understands: an attached one has never heard of the names we give it."""
+    if instance.attached:
+        known = instance.config.get("models") or []
+        return name if name in known else _own_name(instance)
+    return name if name in instance.served_names else _own_name(instance)
+
+
 def _own_name(instance: Instance) -> str:
+    if instance.attached and instance.config.get("model"):
+        return str(instance.config["model"])
     return instance.served_names[0] if instance.served_names else instance.instance_name

@@ -57,11 +57,18 @@ def of_instance(instance: Instance) -> Target:
     """A ready instance as a target."""
     return Target(
         base_url=str(instance.endpoints.api),
-        model=instance.instance_name if not instance.attached else instance.model_name,
+        model=_own_name(instance),
         instance_name=instance.instance_name,
         node_id=instance.node_id,
         engine=instance.engine.value,
     )
+
+
+def _own_name(instance: Instance) -> str:
+    """What the engine itself calls its model: Ollama knows no other name."""
+    if not instance.attached:
+        return instance.instance_name
+    return str(instance.config.get("model") or instance.model_name)
 
 
 def _named(name: str, instances: Sequence[Instance]) -> Target:

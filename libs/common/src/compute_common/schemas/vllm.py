@@ -172,6 +172,6 @@ class PlanAnswer(Wire):
 
 class AttachRequest(Wire):
     endpoint: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s]+$")]
-    model_name: ModelName
+    model_name: ModelName | None = Field(None, description="Without it every model that the server lists")
     node_id: Identifier | None = None
     instance_name: Identifier | None = None

@@ -4,6 +4,7 @@ import httpx
 
 HEALTH_SECONDS = 3
 COMPLETION_SECONDS = 60
+LLAMA_OWNERS = frozenset({"llamacpp", "library", "organization_owner"})  # llama-server, Ollama, LM Studio
 
 
 async def healthy(client: httpx.AsyncClient, url: str) -> bool:
@@ -27,12 +28,18 @@ async def completes(client: httpx.AsyncClient, api: str, model: str) -> str | No
     return None
 
 
+def names_in_engines(model: str) -> set[str]:
+    """How a server that is not ours may call `model`, in lower case: Ollama tags everything."""
+    names = {model.lower(), model.rpartition("/")[2].lower()}
+    return names | {f"{name}:latest" for name in names}
+
+
 async def served_models(client: httpx.AsyncClient, api: str) -> tuple[list[str], bool]:
-    """(ids that `/models` lists, whether llama.cpp serves them); empty when it is no such server."""
+    """(ids that `/models` lists, whether llama.cpp is behind them); empty when it is no such server."""
     try:
         answer = await client.get(f"{api}/models", timeout=HEALTH_SECONDS)
         data = answer.json()["data"] if answer.status_code == 200 else []
         found = [item for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return [], False
-    return [item["id"] for item in found], any(item.get("owned_by") == "llamacpp" for item in found)
+    return [item["id"] for item in found], any(item.get("owned_by") in LLAMA_OWNERS for item in found)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from vllm_orchestrator.engines.probe import names_in_engines
 from vllm_orchestrator.instances.record import Record
 
 MAX_TRIES = 3
@@ -26,7 +27,7 @@ def engine_model(record: Record, model: str) -> str:
     if not record.attached:
         return record.instance_name
     known = record.config.get("models") or []
-    wanted = {model.lower(), model.rpartition("/")[2].lower()}
+    wanted = names_in_engines(model)
     found = next((str(name) for name in known if str(name).lower() in wanted), None)
     return found or str(record.config["model"])
 

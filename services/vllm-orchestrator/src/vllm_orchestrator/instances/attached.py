@@ -9,12 +9,14 @@ from compute_common.enums import EngineKind, InstanceStatus, Strategy
 from compute_common.problems import Problem, conflict, invalid
 from compute_common.schemas.vllm import AttachRequest, Endpoints, Instance, MemoryEstimate
 from compute_common.times import utc_now
-from vllm_orchestrator.engines.probe import served_models
+from vllm_orchestrator.engines.probe import healthy, names_in_engines, served_models
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.record import Record, default_name, served_names
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.models.catalogue import lookup
 from vllm_orchestrator.settings import Settings
+
+MAX_MODELS = 200
 
 
 class Attachments:
@@ -45,9 +47,13 @@ class Attachments:
             raise invalid(
                 f"{base}/v1/models does not answer as an OpenAI-compatible server", cause="not-an-engine"
             )
-        name = request.instance_name or default_name(request.model_name, self._table.names())
+        model = _engine_name(request.model_name, names, base)
+        name = request.instance_name or default_name(request.model_name or model, self._table.names())
         record = _record(request, name, base, self._node_id, llama)
-        record.config["model"] = _engine_name(request.model_name, names)
+        record.model_name = request.model_name or model
+        record.served_names = _served(name, request.model_name, names)
+        record.config = {"model": model, "models": names[:MAX_MODELS]}
+        record.endpoints = await self._endpoints(base)
         if not await self._table.claim(record):
             raise conflict("instance-exists", f"the instance '{name}' exists: choose another instance_name")
         await self._announcer.tell(record)
@@ -64,6 +70,15 @@ class Attachments:
                 record.status = status
                 record.last_error = None if names else "the attached server does not answer"
                 await self._announcer.changed(record)
+
+    async def _endpoints(self, base: str) -> Endpoints:
+        """What the server has of them: Ollama and LM Studio have neither health nor metrics."""
+        health, metrics = f"{base}/health", f"{base}/metrics"
+        return Endpoints(
+            api=f"{base}/v1",
+            health=health if await healthy(self._client, health) else f"{base}/v1/models",
+            metrics=metrics if await healthy(self._client, metrics) else None,
+        )
 
     def _base(self, endpoint: str) -> str:
         """`http://host:port` of an endpoint that may be asked: loopback, or listed in ENGINE_ATTACH_HOSTS."""
@@ -96,17 +111,31 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _engine_name(model_name: str, names: list[str]) -> str:
-    """What the server itself calls the model."""
-    wanted = (model_name.lower(), model_name.rpartition("/")[2].lower())
-    return next((name for name in names if name.lower() in wanted), names[0])
+def _engine_name(model_name: str | None, names: list[str], base: str) -> str:
+    """What the server itself calls the model; its first one where none is named. Problem 422."""
+    if model_name is None:
+        return names[0]
+    wanted = names_in_engines(model_name)
+    found = next((name for name in names if name.lower() in wanted), None)
+    if found is None and len(names) > 1:
+        listed = ", ".join(names[:20])
+        raise invalid(f"{base} does not serve '{model_name}'; it serves {listed}", cause="not-served")
+    return found or names[0]  # a server of one model may be called by any name
+
+
+def _served(name: str, model_name: str | None, names: list[str]) -> list[str]:
+    """The named model's names, or those of every model that the server has."""
+    if model_name is not None:
+        return served_names(name, model_name, lookup(model_name))
+    bare = [each.removesuffix(":latest") for each in names[:MAX_MODELS]]
+    return list(dict.fromkeys([name, *names[:MAX_MODELS], *bare]))
 
 
 def _record(request: AttachRequest, name: str, base: str, node_id: str, llama: bool) -> Record:
     return Record(
         instance_name=name,
         instance_id=name,
-        model_name=request.model_name,
+        model_name=request.model_name or name,
         status=InstanceStatus.READY,
         engine=EngineKind.LLAMA_CPP if llama else EngineKind.VLLM,
         strategy=Strategy.CPU if llama else Strategy.SINGLE_GPU,
@@ -122,9 +151,8 @@ def _record(request: AttachRequest, name: str, base: str, node_id: str, llama: b
             kv_cache_tokens=0,
             source="not ours: an attached server",
         ),
-        endpoints=Endpoints(api=f"{base}/v1", metrics=f"{base}/metrics", health=f"{base}/health"),
         explanation=f"An attached server at {base}: routed to, never started or stopped from here.",
-        served_names=served_names(name, request.model_name, lookup(request.model_name)),
+        served_names=[name],
         node_id=node_id,
         attached=True,
         created_at=utc_now(),
