@@ -30,8 +30,13 @@ async def events(client: httpx.AsyncClient, path: str) -> AsyncIterator[tuple[st
                 kind = "message"
 
 
-async def until_removed(client: httpx.AsyncClient) -> list[tuple[str, Any]]:
-    return [event async for event in events(client, f"{INSTANCES}/smol/events")]
+async def until_removed(client: httpx.AsyncClient, ready: asyncio.Event) -> list[tuple[str, Any]]:
+    seen = []
+    async for kind, data in events(client, f"{INSTANCES}/smol/events"):
+        seen.append((kind, data))
+        if kind == "ready":
+            ready.set()
+    return seen
 
 
 async def until_line(client: httpx.AsyncClient, wanted: str) -> str:
@@ -48,13 +53,16 @@ async def test_progress_and_log_from_here_and_there(nats_server: NatsServer, tmp
         try:
             await asyncio.gather(one.start(), two.start())
             await here.post("/api/v1/vllm/deploy", json=DEPLOY)
-            followed = [asyncio.create_task(until_removed(client)) for client in (here, there)]
+            both_ready = [asyncio.Event(), asyncio.Event()]
+            followed = [
+                asyncio.create_task(until_removed(client, ready))
+                for client, ready in zip((here, there), both_ready, strict=True)
+            ]
             async with asyncio.timeout(30):
                 for client in (here, there):
                     assert "model loaded" in await until_line(client, "model loaded")
-                async for kind, _data in events(here, f"{INSTANCES}/smol/events"):
-                    if kind == "ready":
-                        break
+                for ready in both_ready:
+                    await ready.wait()
             await here.delete(f"{INSTANCES}/smol")
             async with asyncio.timeout(20):
                 local, remote = await asyncio.gather(*followed)

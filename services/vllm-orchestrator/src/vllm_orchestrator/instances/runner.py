@@ -18,7 +18,7 @@ from vllm_orchestrator.instances.promise import Promise
 from vllm_orchestrator.instances.ranks import Ranks
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.tools import Tools
-from vllm_orchestrator.instances.watch import Watch
+from vllm_orchestrator.instances.watch import STARTED_PERCENT, Watch
 
 log = structlog.get_logger("engine")
 
@@ -120,7 +120,7 @@ class Runner:
             await self.reserve(0 if record.ranks else LEDGER_PATIENCE_SECONDS)
         await tools.models.bring(record, self._waits)
         launch.give_port(record, tools)
-        await self._watch.phase("starting", 5)
+        await self._watch.phase("starting", STARTED_PERCENT)
         await self._ranks.start()
         self._process = launch.spawn(record, tools)
         await self._promise.bind(self._process)

@@ -21,6 +21,7 @@ POLL_SECONDS = 0.2
 HEALTH_EVERY_SECONDS = 5
 UNHEALTHY_AFTER = 3
 TELL_PROGRESS_SECONDS = 1
+STARTED_PERCENT = 5.0
 
 
 class Watch:
@@ -32,6 +33,7 @@ class Watch:
         self._promise = promise
         self._ranks = ranks
         self._first = True
+        self._loaded = STARTED_PERCENT
         self._misses = 0
         self._done: float | None = None  # what the engine had done at the last look
 
@@ -43,6 +45,7 @@ class Watch:
     async def until_ready(self, process: EngineProcess, *, first: bool) -> str | None:
         """None once it is healthy and completed a token; else why it will not be."""
         self._first = first
+        self._loaded = STARTED_PERCENT
         started = time.monotonic()
         limit = self._tools.settings.engine_start_seconds
         if first:
@@ -90,12 +93,14 @@ class Watch:
         return refusal if engines.alive(process) else "the engine exited at its first completion"
 
     def _loading(self, process: EngineProcess) -> StartProgress:
-        """How much of the weights is resident: the one thing that can be seen while it loads."""
+        """How much of the weights is resident: the one thing that can be seen while it loads.
+
+        Never less than before: mapped pages come and go while they are copied.
+        """
         resident = engines.resident_bytes(process)
         weights = max(1, self._record.memory.weights_mb * MIB)
-        return StartProgress(
-            phase="loading", percent=round(min(90.0, 90 * resident / weights), 1), bytes=resident
-        )
+        self._loaded = max(self._loaded, round(min(90.0, 90 * resident / weights), 1))
+        return StartProgress(phase="loading", percent=self._loaded, bytes=resident)
 
     def _look_seconds(self) -> float:
         timeout = self._record.idle_timeout_seconds
