@@ -95,7 +95,7 @@ def _looking(r: APIRouter, service: "VllmOrchestrator") -> None:
     @r.get("/api/v1/vllm/instances/{instance_name}", response_model=Instance)
     async def instance(instance_name: Identifier) -> Instance:
         """One instance, with its progress while it starts and its last error."""
-        return service.desk.require(instance_name).public()
+        return (await service.desk.find(instance_name)).public()
 
     @r.get("/api/v1/vllm/instances/{instance_name}/logs", response_model=LogTail)
     async def logs(

@@ -40,7 +40,7 @@ def router(service: "VllmOrchestrator") -> APIRouter:
     )
     async def events(instance_name: Identifier) -> StreamingResponse:
         """`progress` while it starts, the status at each change, `removed`; `data` is the instance."""
-        service.desk.require(instance_name)
+        await service.desk.find(instance_name)
         return _stream(streams.instance(instance_name))
 
     @r.get(
@@ -54,7 +54,7 @@ def router(service: "VllmOrchestrator") -> APIRouter:
         node_id: Annotated[Identifier | None, Query(description="That host's part")] = None,
     ) -> StreamingResponse:
         """The engine's log and what is added to it, from whichever host; each `data` is one line as JSON."""
-        service.desk.require(instance_name)
+        await service.desk.find(instance_name)
         return _stream(streams.log(instance_name, lines, node_id))
 
     return r

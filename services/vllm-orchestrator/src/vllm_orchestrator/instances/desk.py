@@ -1,6 +1,7 @@
 """Deploy, start, stop, remove: what clients ask of this host's instances."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -219,6 +220,13 @@ class Desk:
     def _require_nats(self) -> None:
         if not self._bus.connected:
             raise unavailable("nats-unavailable", "NATS is not connected; the record cannot be changed now")
+
+    async def find(self, name: str) -> Record:
+        """As `require`, also where another host made the instance this moment."""
+        if self._table.get(name) is None:
+            with suppress(Problem):  # without NATS, what is known here is all there is
+                await self._table.fetch(name)
+        return self.require(name)
 
     def require(self, name: str) -> Record:
         """The record, wherever its instance runs. Problem 404."""
