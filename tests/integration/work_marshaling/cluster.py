@@ -84,10 +84,18 @@ class Registry:
 
 @asynccontextmanager
 async def marshaling(url: str, **values: Any) -> AsyncIterator[tuple[WorkMarshaling, httpx.AsyncClient]]:
-    """The service in this process, ready."""
+    """The service in this process, ready and leading."""
+    async with standing_by(url, **values) as (service, client):
+        await until(lambda: service.dispatcher.leading)
+        yield service, client
+
+
+@asynccontextmanager
+async def standing_by(url: str, **values: Any) -> AsyncIterator[tuple[WorkMarshaling, httpx.AsyncClient]]:
+    """The service in this process, ready; who leads is another matter."""
     service = WorkMarshaling(settings(url, **values))
     async with serving(service) as client:
-        await until(lambda: service.is_ready() and service.dispatcher.leading)
+        await until(service.is_ready)
         yield service, client
 
 

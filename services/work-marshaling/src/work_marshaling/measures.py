@@ -79,6 +79,9 @@ class Measures(Collector):
             "Nodes set aside after failures",
             len({entry[0] for entry in state.blacklist.cooling(now)}),
         )
+        yield _gauge(
+            "compute_work_set_aside", "Ended items that failed on several nodes", len(state.set_aside)
+        )
         yield _gauge("compute_work_log_position", "Last record applied", self._service.log.position)
         yield _gauge("compute_work_leading", "1 while this one assigns", self._service.dispatcher.leading)
 

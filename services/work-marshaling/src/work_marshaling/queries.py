@@ -25,10 +25,13 @@ class Filter:
     work_type: str | None = None
     model_name: str | None = None
     node_id: str | None = None
+    set_aside: bool | None = None
 
     def passes(self, item: Item) -> bool:
         """Names compare ignoring case; a node matches as holder or as the last one that had the item."""
         if self.statuses and item.status not in self.statuses:
+            return False
+        if self.set_aside not in (None, item.poison):
             return False
         if self.work_type is not None and item.demand.work_type.lower() != self.work_type.lower():
             return False

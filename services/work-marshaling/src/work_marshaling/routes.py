@@ -73,12 +73,15 @@ def router(service: WorkMarshaling) -> APIRouter:
         work_type: Annotated[str | None, Query(max_length=128)] = None,
         model_name: Annotated[str | None, Query(max_length=512)] = None,
         node_id: Annotated[Identifier | None, Query()] = None,
+        set_aside: Annotated[bool | None, Query(description="Items that failed on several nodes")] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> WorkList:
         """Items, newest first."""
         statuses = frozenset[WorkStatus]().union(*(word.statuses() for word in status or ()))
-        return service.queries.page(Filter(statuses, work_type, model_name, node_id), limit, cursor)
+        return service.queries.page(
+            Filter(statuses, work_type, model_name, node_id, set_aside), limit, cursor
+        )
 
     @routes.get(
         "/api/v1/work/events",

@@ -73,6 +73,7 @@ class WorkState:
         self.blacklist = Blacklist(limits.blacklist)
         self.leadership = Leadership()
         self.moved: dict[str, int] = {}  # where a submission is now, of items that were moved
+        self.set_aside: set[str] = set()
         self.before_change: Callable[[Item], None] | None = None  # a snapshot in the making wants to know
         self._demands = Demands()
         self._keys: dict[str, str] = {}
@@ -351,6 +352,7 @@ class WorkState:
     def _set_aside(self, item: Item) -> None:
         """The item is to blame, not the nodes it failed on."""
         item.poison = True
+        self.set_aside.add(item.work_id)
         for node_id in item.failed_on:
             self.blacklist.pardon(node_id, item.demand.work_type)
 
@@ -384,6 +386,7 @@ class WorkState:
         item = self.items.pop(work_id)
         self._finals.pop(work_id, None)
         self.moved.pop(work_id, None)
+        self.set_aside.discard(work_id)
         self.counts[item.status] -= 1
         if item.key is not None and self._keys.get(item.key) == work_id:
             del self._keys[item.key]
@@ -407,6 +410,8 @@ class WorkState:
             self._keys[item.key] = item.work_id
         if item.holder is not None:
             self.held.setdefault(item.holder, set()).add(item.work_id)
+        if item.poison:
+            self.set_aside.add(item.work_id)
 
     def settle(self) -> None:
         """After the last `adopt`: put those that have ended into the order of their ends."""
