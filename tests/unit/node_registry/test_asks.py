@@ -48,6 +48,16 @@ def test_while_the_store_is_read_strangers_wait() -> None:
     assert asked(asks, 2000, 109.0) == ASKED_PER_SECOND
 
 
+def test_while_announcements_come_in_by_the_hundred_nobody_is_hurried() -> None:
+    asks = Asks()
+    for _node in range(99):
+        asks.joined(100.0)
+    assert asked(asks, 2000, 100.1, "a") == ASKED_PER_SECOND
+    asks.joined(100.9)
+    assert asked(asks, 2000, 101.0, "b") == ALOUD_PER_SECOND
+    assert asked(asks, 2000, 103.0, "c") == ASKED_PER_SECOND
+
+
 def test_strangers_that_beat_tell_how_many_there_are() -> None:
     asks = Asks()
     asks.listen()

@@ -10,6 +10,7 @@ from node_registry.liveness import DEFAULT_BEAT_SECONDS
 AGAIN_SECONDS = 2.0
 ALOUD_PER_SECOND = 10
 ASKED_PER_SECOND = 500
+WAVE_PER_SECOND = 100
 MOST_ASKED = 10_000
 ANNOUNCEMENTS_PER_SECOND = 2000  # what one core takes in
 SHORTEST_SPREAD_SECONDS = 1.0
@@ -27,6 +28,8 @@ class Asks:
         self._answers_until = 0.0
         self._second = 0
         self._this_second = 0
+        self._wave_second = 0
+        self._wave = 0
 
     def may_ask(self, node_id: str, now: float) -> bool:
         """Whether this stranger is to be asked now; then it counts as asked."""
@@ -45,6 +48,14 @@ class Asks:
     def may_ask_aloud(self) -> bool:
         """Whether this question, too, may go to all."""
         return self._this_second <= ALOUD_PER_SECOND
+
+    def joined(self, now: float) -> None:
+        """A node announced itself; while many do, the answers of the others wait in line, too."""
+        if int(now) != self._wave_second:
+            self._wave_second, self._wave = int(now), 0
+        self._wave += 1
+        if self._wave >= WAVE_PER_SECOND:
+            self._answers_until = max(self._answers_until, now + AGAIN_SECONDS)
 
     def reading(self, now: float) -> None:
         """The store is being read: most strangers are in it."""

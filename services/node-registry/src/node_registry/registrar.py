@@ -196,6 +196,8 @@ class Registrar:
         for change in changes:
             self._store.touch(change.node_id)
             self._events.labels(change.event).inc()
+            if change.event == "joined":
+                self._asks.joined(time.monotonic())
             event = event_json(change.event, change.node_id, self._table.row(change.node_id), utc_now())
             self._stream.publish(change.event, event)
             if self.is_writer:
