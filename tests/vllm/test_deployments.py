@@ -103,7 +103,9 @@ def test_ranks_on_two_hosts(suite: RunningSuite, environment: dict[str, str], tm
         )["plan"]["placement"][0]["reserved_mb"]
         for host in (suite, second):
             fill(host, keep_mb=one_rank + 800)
-        wait_for(lambda: suite.get("node-registry", "/api/v1/nodes/second-node").get("managed"))
+        wait_for(
+            lambda: suite.request("GET", "node-registry", "/api/v1/nodes/second-node").json().get("managed")
+        )
         started = deploy(suite, 2, 1)
         assert {place["node_id"] for place in started["placement"]} == {"test-node", "second-node"}
         name = started["instance_name"]
