@@ -7,4 +7,4 @@ step() { printf '\033[2mcheck:\033[0m %s\n' "$*" >&2; "$@"; }
 step $bin/ruff format --check -q .
 step $bin/ruff check -q .
 step $bin/lint-imports --no-cache
-step $bin/mypy libs services tests scripts
+step $bin/mypy libs services tests scripts examples

@@ -1,6 +1,6 @@
 """A streamed OpenAI-compatible answer, put together again."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ class Answer:
     usage: dict[str, Any] | None = None
     model: str | None = None
     ttft_ms: float | None = None
+    chunks: int = 0  # those that brought text
     raw: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -35,8 +36,19 @@ class Answer:
         )
 
 
-async def fold_stream(lines: AsyncIterator[str], elapsed_ms: Callable[[], float]) -> Answer:
-    """Fold `data:` lines up to `[DONE]`. Raises `WorkError` for an error the engine sends midway."""
+async def _nobody(_answer: Answer) -> None:
+    return None
+
+
+async def fold_stream(
+    lines: AsyncIterator[str],
+    elapsed_ms: Callable[[], float],
+    tell: Callable[[Answer], Awaitable[None]] = _nobody,
+) -> Answer:
+    """Fold `data:` lines up to `[DONE]`; `tell` gets what there is so far whenever text has come.
+
+    Raises `WorkError` for an error the engine sends midway.
+    """
     answer = Answer(text="")
     chat = False
     ended = False
@@ -50,10 +62,12 @@ async def fold_stream(lines: AsyncIterator[str], elapsed_ms: Callable[[], float]
         chunk = _parse(data)
         chat = chat or "chat" in str(chunk.get("object", ""))
         piece = _piece(chunk)
-        if piece and answer.ttft_ms is None:
-            answer.ttft_ms = round(elapsed_ms(), 3)
-        answer.text = (answer.text or "") + piece
         _note(answer, chunk)
+        if piece:
+            answer.ttft_ms = round(elapsed_ms(), 3) if answer.ttft_ms is None else answer.ttft_ms
+            answer.text = (answer.text or "") + piece
+            answer.chunks += 1
+            await tell(answer)
     if not ended and answer.finish_reason is None:
         raise WorkError("the engine's stream broke off before its end")
     _assemble(answer, chat)
