@@ -92,3 +92,40 @@ def test_three_failures_within_the_window_set_a_node_aside_for_longer_each_time(
     blacklist.succeeded("n", "test")
     assert not blacklist.blocks("n", "test", 160)
     assert blacklist.forgive("n") is False
+
+
+def test_an_item_that_fails_on_many_nodes_is_to_blame_itself() -> None:
+    item = held(failed_on=("a", "b"))
+    again = leases.verdict(item, Failure("node-offline", "gone", "n"), 0.0, RETRY)
+    assert "final" not in again  # nothing the node did
+    poison = leases.verdict(item, Failure("timeout", "too slow", "n"), 0.0, RETRY)
+    assert (poison["cause"], poison["final"]) == ("poison", True)
+    assert poison["error"] == "set aside: it failed on a, b, n; the last time: too slow"
+    same_node = leases.verdict(held(failed_on=("a", "n")), Failure("error", "broke", "n"), 0.0, RETRY)
+    assert "final" not in same_node
+
+
+def test_a_waiting_item_has_patience_from_when_it_began_to_wait() -> None:
+    item = Item("a", 1, 100.0, Demand("test"), 5, 300.0, updated=100.0, queue_timeout=10.0)
+    assert leases.out_of_patience(item, 109.9) is None
+    failure = leases.out_of_patience(item, 110.0)
+    assert failure is not None
+    assert (failure.cause, failure.retryable) == ("queue-timeout", False)
+    item.not_before = 150.0
+    assert leases.out_of_patience(item, 159.9) is None
+    item.queue_timeout = None
+    assert leases.out_of_patience(item, 1e9) is None
+
+
+def test_a_pardoned_node_is_used_again_where_little_is_left_against_it() -> None:
+    blacklist = Blacklist(BlacklistRule(failures=2, window_seconds=100, cool_down_seconds=10))
+    blacklist.failed("n", "test", 1, "broken")
+    blacklist.pardon("n", "test")
+    assert blacklist.records() == []
+    for at in (2.0, 3.0, 4.0):
+        blacklist.failed("n", "test", at, "broken")
+    blacklist.pardon("n", "test")
+    assert blacklist.blocks("n", "test", 5)
+    blacklist.pardon("n", "test")
+    assert not blacklist.blocks("n", "test", 5)
+    blacklist.pardon("nobody", "test")

@@ -9,8 +9,8 @@ from tests.unit.work_marshaling.records import Log
 from work_marshaling.events import Record
 from work_marshaling.state import Limits, WorkState
 
-LOG = Path(__file__).parent / "logs" / "version_0_1.jsonl"
-MEANT = {  # as release 0.1 itself folded it: status, attempt, retries
+LOG = Path(__file__).parent / "logs" / "before_compare_and_set.jsonl"
+MEANT = {  # as the code that wrote it folded it: status, attempt, retries
     "ok": ("completed", 1, 0),
     "flaky": ("completed", 2, 1),
     "progress": ("completed", 1, 0),
@@ -37,7 +37,7 @@ def folded() -> WorkState:
     return state
 
 
-def test_a_log_of_0_1_means_what_it_meant() -> None:
+def test_an_old_log_means_what_it_meant() -> None:
     state = folded()
     found = {name: (item.status.value, item.attempt, item.retries) for name, item in state.items.items()}
     assert found == MEANT

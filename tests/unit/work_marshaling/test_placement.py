@@ -18,7 +18,8 @@ def free_for_all(_node: str, _work_type: str) -> bool:
 
 def item(name: str, seq: int = 1, demand: Demand | None = None, **values: Any) -> Item:
     values.setdefault("priority", 5)
-    return Item(name, seq, float(seq), demand or Demand("test"), timeout_seconds=300, **values)
+    values.setdefault("created", float(seq))
+    return Item(name, seq, demand=demand or Demand("test"), timeout_seconds=300, **values)
 
 
 def lanes_of(*items: Item, ageing: float = 1e6) -> Lanes:
@@ -148,6 +149,29 @@ def test_why_it_waits(demand: Demand, nodes: list[NodeView], words: str) -> None
     fleet = Fleet(nodes)
     assert placement.eligible(fleet, demand) == ()
     assert placement.explain(demand, fleet, {}, free_for_all) == words
+
+
+def test_a_node_short_of_memory_comes_last_and_all_that_failed_it_after() -> None:
+    nodes = [NodeView("z", memory_level=MemoryLevel.WARN, slots=9), NodeView("b"), NodeView("a", slots=9)]
+    assert placed(lanes_of(item("i")), Fleet(nodes), {"a": 8}) == [("i", "b")]
+    assert placed(lanes_of(item("i", failed_on=("b", "a"), last_node="c")), Fleet(nodes)) == [("i", "z")]
+    assert placed(lanes_of(item("i", failed_on=("b", "z"))), Fleet(nodes)) == [("i", "a")]
+
+
+def test_nothing_starves_and_nodes_share_alike() -> None:
+    """Urgent work that never ends: what is least urgent starts once it has waited its steps' worth."""
+    lanes, fleet = lanes_of(item("patient", 0, priority=9), ageing=10), Fleet([NodeView("n"), NodeView("m")])
+    shares: Counter[str] = Counter()
+    for now in range(1, 200):
+        for each in range(3):  # more than two slots can take
+            lanes.update(item(f"u{now}-{each}", now * 10 + each, priority=0, created=float(now)), 1e6)
+        for work_id, node in placed(lanes, fleet):
+            shares[node] += 1
+            if work_id == "patient":
+                assert now <= 9 * 10 * 3 / 2 + 2  # its place in line, at the pace of the slots
+                assert abs(shares["n"] - shares["m"]) <= 1
+                return
+    raise AssertionError("it starved")
 
 
 def test_a_busy_or_blacklisted_fleet_is_said_too() -> None:

@@ -30,7 +30,7 @@ class Leadership:
         return None
 
     def _claim_of_old(self, record: Record, event: Decided) -> str | None:
-        """Releases before 0.2 named their epoch and did not compare."""
+        """Older logs: a claim named its epoch, and was not compared."""
         if self.guarded:
             return "forged-decision"
         if not self.epoch < event.epoch <= max(self.epoch + 1, int(record.time) + CLOCK_SECONDS):
