@@ -6,8 +6,9 @@ from compute_common import subjects, wire_json
 from compute_common.bus import Bus
 from compute_common.jetstream import WORK_STREAM
 from work_marshaling.events import Record
+from work_marshaling.kept import Limits
 from work_marshaling.log_reader import FOLLOWS
-from work_marshaling.state import Limits, WorkState
+from work_marshaling.state import WorkState
 
 
 async def records_of(bus: Bus) -> list[Record]:

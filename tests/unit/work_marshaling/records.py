@@ -5,7 +5,8 @@ from typing import Any
 
 from compute_common import subjects, wire_json
 from work_marshaling.events import MARSHALER, Record
-from work_marshaling.state import Limits, Outcome, WorkState
+from work_marshaling.kept import Limits
+from work_marshaling.state import Outcome, WorkState
 
 BASE = 1_700_000_000.0
 

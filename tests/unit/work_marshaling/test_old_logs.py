@@ -7,7 +7,8 @@ from compute_common import subjects
 from compute_common.enums import WorkStatus
 from tests.unit.work_marshaling.records import Log
 from work_marshaling.events import Record
-from work_marshaling.state import Limits, WorkState
+from work_marshaling.kept import Limits
+from work_marshaling.state import WorkState
 
 LOG = Path(__file__).parent / "logs" / "before_compare_and_set.jsonl"
 MEANT = {  # as the code that wrote it folded it: status, attempt, retries

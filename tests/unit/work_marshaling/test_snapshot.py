@@ -11,8 +11,9 @@ from hypothesis import strategies as some
 from compute_common import subjects
 from tests.unit.work_marshaling.records import Log
 from work_marshaling import snapshot
+from work_marshaling.kept import Limits
 from work_marshaling.snapshot import Capture, UnreadableError, restored
-from work_marshaling.state import Limits, WorkState
+from work_marshaling.state import WorkState
 
 
 def picture(state: WorkState) -> tuple[Any, ...]:

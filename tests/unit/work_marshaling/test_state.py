@@ -5,7 +5,7 @@ import pytest
 from compute_common import subjects
 from compute_common.enums import WorkStatus
 from tests.unit.work_marshaling.records import BASE, Log
-from work_marshaling.state import Limits
+from work_marshaling.kept import Limits
 
 
 def test_an_item_without_a_name_is_named_by_its_place_in_the_log() -> None:

@@ -5,8 +5,8 @@ from pydantic import Field
 from compute_common.settings import env
 from compute_common.shell import ServiceSettings
 from work_marshaling.blacklist import BlacklistRule
+from work_marshaling.kept import Limits
 from work_marshaling.leases import LeaseRule, RetryRule
-from work_marshaling.state import Limits
 
 
 class Settings(ServiceSettings):

@@ -14,8 +14,9 @@ from compute_common import wire_json
 from compute_common.enums import WorkStatus
 from work_marshaling.blacklist import Record
 from work_marshaling.items import Demand, Failure, Item, Step
+from work_marshaling.kept import Limits
 from work_marshaling.leadership import Leadership
-from work_marshaling.state import Limits, Totals, WorkState
+from work_marshaling.state import Totals, WorkState
 
 FORMAT = 1
 ROWS = 500  # a part: some two milliseconds to make

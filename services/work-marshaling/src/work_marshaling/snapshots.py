@@ -7,9 +7,10 @@ import structlog
 from nats.js.api import StreamInfo
 
 from compute_common import wire_json
+from work_marshaling.kept import Limits
 from work_marshaling.object_store import FAILURES, Bucket
 from work_marshaling.snapshot import Capture, UnreadableError, restored
-from work_marshaling.state import Limits, WorkState
+from work_marshaling.state import WorkState
 
 log = structlog.get_logger("snapshots")
 

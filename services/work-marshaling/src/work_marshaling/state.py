@@ -1,32 +1,23 @@
 """The truth of the queue: a deterministic fold over the log. No clock, no I/O."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from compute_common import subjects
 from compute_common.enums import WorkStatus
 from compute_common.schemas import work
 from work_marshaling import events
-from work_marshaling.blacklist import Blacklist, BlacklistRule
+from work_marshaling.blacklist import Blacklist
 from work_marshaling.events import Record
 from work_marshaling.items import ERROR_LIMIT, Failure, Item
+from work_marshaling.kept import Kept, Limits
 from work_marshaling.leadership import Leadership
-from work_marshaling.submission import Demands, flaw, new_item, reserved, same
+from work_marshaling.submission import flaw, new_item, reserved, same
 
 TIME_CAUSES = frozenset({"timeout", "silent", "queue-timeout"})
 NODE_CAUSES = frozenset({"error", "timeout", "silent"})  # what a node is to blame for
 POISON = "poison"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Submissions above `max_body_bytes` fail; ended items stay `retention_seconds`, at most `max_final`."""
-
-    max_body_bytes: int = (1 << 20) - (32 << 10)
-    retention_seconds: float = 86_400.0
-    max_final: int = 1_000_000
-    blacklist: BlacklistRule = field(default_factory=BlacklistRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +50,16 @@ def ignored(reason: str, item: Item | None = None) -> Outcome:
     return Outcome("ignored", item, reason)
 
 
-class WorkState:
+class WorkState(Kept):
     """`apply` every record of the log in order, each once; what it says then is what is so."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.position = 0
-        self.items: dict[str, Item] = {}  # in the order of their submission
-        self.held: dict[str, set[str]] = {}
-        self.counts: Counter[WorkStatus] = Counter()
+        super().__init__(limits)
         self.ignored: Counter[str] = Counter()
         self.totals = Totals()
         self.blacklist = Blacklist(limits.blacklist)
         self.leadership = Leadership()
-        self.moved: dict[str, int] = {}  # where a submission is now, of items that were moved
-        self.set_aside: set[str] = set()
         self.before_change: Callable[[Item], None] | None = None  # a snapshot in the making wants to know
-        self._demands = Demands()
-        self._keys: dict[str, str] = {}
-        self._finals: OrderedDict[str, float] = OrderedDict()
 
     @property
     def epoch(self) -> int:
@@ -100,15 +82,6 @@ class WorkState:
             if part.event == "ignored":
                 self.ignored[part.reason or "unknown"] += 1
         return outcome
-
-    def by_key(self, key: str) -> Item | None:
-        """The item that was submitted under an idempotency key."""
-        work_id = self._keys.get(key)
-        return self.items.get(work_id) if work_id else None
-
-    def body_seq(self, item: Item) -> int:
-        """Where in the log the item's submission is."""
-        return self.moved.get(item.work_id, item.seq)
 
     def _apply(self, record: Record, event: events.Event | events.Refused) -> Outcome:
         if isinstance(event, events.Refused):
@@ -161,10 +134,7 @@ class WorkState:
             return ignored("reserved-id")
         item = new_item(work_id, record, request, mark, self._demands.of(request))
         item.failing = flaw(event, item, self._limits.max_body_bytes)
-        self.items[work_id] = item
-        if item.key is not None:
-            self._keys[item.key] = work_id
-        self.counts[WorkStatus.PENDING] += 1
+        self.take_in(item)
         self.totals.submitted += 1
         return Outcome("submitted", item)
 
@@ -355,68 +325,6 @@ class WorkState:
         self.set_aside.add(item.work_id)
         for node_id in item.failed_on:
             self.blacklist.pardon(node_id, item.demand.work_type)
-
-    def _move(self, item: Item, status: WorkStatus) -> None:
-        self.counts[item.status] -= 1
-        self.counts[status] += 1
-        if item.holder is not None:
-            mine = self.held.get(item.holder, set())
-            mine.discard(item.work_id)
-            if not mine:
-                self.held.pop(item.holder, None)
-            item.holder = None
-        item.status = status
-
-    def _finish(self, record: Record, item: Item, status: WorkStatus) -> None:
-        self._move(item, status)
-        item.failing = None
-        self._finals[item.work_id] = record.time
-        while len(self._finals) > self._limits.max_final:
-            self._forget(next(iter(self._finals)))
-
-    def expire(self, now: float) -> None:
-        """Forget final items that were kept long enough."""
-        while self._finals:
-            work_id, ended = next(iter(self._finals.items()))
-            if now - ended < self._limits.retention_seconds:
-                return
-            self._forget(work_id)
-
-    def _forget(self, work_id: str) -> None:
-        item = self.items.pop(work_id)
-        self._finals.pop(work_id, None)
-        self.moved.pop(work_id, None)
-        self.set_aside.discard(work_id)
-        self.counts[item.status] -= 1
-        if item.key is not None and self._keys.get(item.key) == work_id:
-            del self._keys[item.key]
-
-    def floor(self) -> int:
-        """The first sequence that is still needed: everything before it may be purged."""
-        oldest = min(self.moved.values(), default=self.position + 1)
-        for item in self.items.values():
-            if item.work_id not in self.moved:
-                return min(item.seq, oldest)
-        return oldest
-
-    # --- being restored
-
-    def adopt(self, item: Item) -> None:
-        """Take an item in as it was when a snapshot was made; oldest first."""
-        item.demand = self._demands.shared(item.demand)
-        self.items[item.work_id] = item
-        self.counts[item.status] += 1
-        if item.key is not None:
-            self._keys[item.key] = item.work_id
-        if item.holder is not None:
-            self.held.setdefault(item.holder, set()).add(item.work_id)
-        if item.poison:
-            self.set_aside.add(item.work_id)
-
-    def settle(self) -> None:
-        """After the last `adopt`: put those that have ended into the order of their ends."""
-        ended = [(item.updated, item.work_id) for item in self.items.values() if item.status.final]
-        self._finals = OrderedDict((work_id, at) for at, work_id in sorted(ended))
 
 
 def _announcement(event: events.ItemEvent) -> events.Assigned | events.Failed | events.Retried | None:
