@@ -19,6 +19,7 @@ MAY_SKIP = ("GPU", "SUPABASE_URL")  # no machine of ours has them
 assert environment, "imported before the environment is cleaned"
 for _name in _CLEAN:
     os.environ.pop(_name, None)
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # no test asks the real Hub
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,7 +38,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the working tree."""
     monkeypatch.setenv("COMPUTE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nor asks the real Hub
 
 
 @pytest.fixture

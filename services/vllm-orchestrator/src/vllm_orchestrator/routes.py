@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from compute_common import subjects
 from compute_common.enums import InstanceStatus, Strategy
 from compute_common.ids import Identifier
 from compute_common.problems import invalid
@@ -20,6 +19,7 @@ from compute_common.schemas.vllm import (
     StopAnswer,
 )
 from compute_common.shell.routing import Cursor, Limit, new_router
+from vllm_orchestrator.asking import ask_host
 from vllm_orchestrator.schemas import LogTail, ModelList, StrategyEntry, StrategyList
 from vllm_orchestrator.streams import log_tail
 
@@ -105,10 +105,9 @@ def _looking(r: APIRouter, service: "VllmOrchestrator") -> None:
     ) -> LogTail:
         """The end of the engine's log, from whichever host it runs on."""
         where = node_id or service.desk.require(instance_name).node_id
-        if where not in (None, service.node_id):
-            subject = subjects.vllm_subject("status", where)
+        if where is not None and where != service.node_id:
             ask = {"instance_name": instance_name, "log_lines": lines}
-            return LogTail.model_validate(await service.bus.request(subject, ask, LOG_SECONDS))
+            return LogTail.model_validate(await ask_host(service.bus, "status", where, ask, LOG_SECONDS))
         return await asyncio.to_thread(log_tail, service, instance_name, lines=lines)
 
     @r.get(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
-from compute_common import subjects, wire_json
+from compute_common import wire_json
 from compute_common.ids import Identifier
 from compute_common.problems import Problem
 from compute_common.shell.routing import new_router
+from vllm_orchestrator.asking import ask_host
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.schemas import LogTail
 
@@ -104,11 +105,10 @@ class Streams:
 
     async def _tail(self, name: str, node_id: str | None, lines: int, offset: int | None) -> LogTail:
         service = self._service
-        if node_id in (None, service.node_id):
+        if node_id is None or node_id == service.node_id:
             return await asyncio.to_thread(log_tail, service, name, lines=lines, offset=offset)
-        subject = subjects.vllm_subject("status", node_id or "")
         ask = {"instance_name": name, "log_lines": lines, "log_offset": offset}
-        return LogTail.model_validate(await service.bus.request(subject, ask, REMOTE_SECONDS))
+        return LogTail.model_validate(await ask_host(service.bus, "status", node_id, ask, REMOTE_SECONDS))
 
 
 def log_tail(

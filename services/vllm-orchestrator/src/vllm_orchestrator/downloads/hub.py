@@ -105,11 +105,11 @@ class Hub:
         return not_found("unknown-model", f"the Hub has no model '{name}': check the id{hint}")
 
     def _unreachable(self, error: httpx.HTTPError) -> Problem:
-        return unavailable(
+        return Problem(
+            424,
             "hub-unreachable",
             f"no other node has the model and the Hub does not answer at {self.endpoint}"
             f" ({type(error).__name__}): set HF_ENDPOINT to a mirror, or put the files under VLLM_MODEL_PATH",
-            retry_after_seconds=60,
         )
 
 

@@ -8,7 +8,7 @@ import httpx
 import structlog
 
 from compute_common.bus import Bus
-from compute_common.problems import Problem, not_found, unavailable
+from compute_common.problems import Problem, not_found
 from compute_common.tasks import end_tasks
 from compute_common.times import utc_now
 from vllm_orchestrator.downloads.hub import Hub
@@ -106,7 +106,7 @@ class Pulls:
             async with aclosing(self._hub.read(listing, listing.files[0], 0)) as chunks:
                 await anext(chunks, b"")
         except httpx.HTTPError as error:
-            raise unavailable("hub-unreachable", "the Hub lists the model but sends nothing") from error
+            raise Problem(424, "hub-unreachable", "the Hub lists the model but sends nothing") from error
         return self._hub, listing
 
     async def _run(

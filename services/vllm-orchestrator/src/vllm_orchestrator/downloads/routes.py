@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query
 from compute_common import subjects
 from compute_common.bus import Message
 from compute_common.ids import Identifier
-from compute_common.problems import Problem, not_found
 from compute_common.shell.routing import new_router
+from vllm_orchestrator.asking import ask_host
 from vllm_orchestrator.downloads.schemas import PullList, PullRef, PullRequest, PullStatus
 
 if TYPE_CHECKING:
@@ -23,14 +23,7 @@ def router(service: "VllmOrchestrator") -> APIRouter:
     r = new_router("vllm")
 
     async def there(node_id: str, body: Message) -> Message:
-        subject = subjects.vllm_subject("pull", node_id)
-        try:
-            return await service.bus.request(subject, body, FORWARD_SECONDS)
-        except Problem as problem:
-            if problem.cause != "no-responder":
-                raise
-            detail = f"no orchestrator answers on node '{node_id}'; is that host up, and is the id right?"
-            raise not_found("unknown-node", detail) from problem
+        return await ask_host(service.bus, "pull", node_id, body, FORWARD_SECONDS)
 
     @r.post("/api/v1/vllm/models/pull", response_model=PullStatus, status_code=202)
     async def pull(body: PullRequest) -> PullStatus:
