@@ -8,6 +8,8 @@ import structlog
 
 from compute_common import subjects, wire_json
 from compute_common.bus import Bus
+from compute_common.problems import Problem
+from compute_common.receipts import Receipts
 
 log = structlog.get_logger("reports")
 
@@ -23,6 +25,7 @@ class Reports:
     def __init__(self, bus: Bus, node_id: str) -> None:
         self._bus = bus
         self._node_id = node_id
+        self._receipts = Receipts(bus, ACK_SECONDS)
 
     async def completed(self, work_id: str, attempt: int, result: Any) -> None:
         """Raises `UnreportableError`."""
@@ -61,10 +64,7 @@ class Reports:
             limit = self._bus.client.max_payload
             raise UnreportableError(f"the result has {len(data)} bytes, at most {limit} fit")
         try:
-            reply = await self._bus.client.request(
-                subject, data, timeout=ACK_SECONDS, headers={"Nats-Msg-Id": message_id}
-            )
-            answer = wire_json.parse_object(reply.data)
-        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+            answer = await self._receipts.publish(subject, data, {"Nats-Msg-Id": message_id})
+        except (nats.errors.Error, Problem, OSError, TimeoutError, ValueError) as error:
             return type(error).__name__
         return str(answer["error"])[:300] if "error" in answer else None

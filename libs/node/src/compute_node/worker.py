@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
+from nats.aio.msg import Msg
 from pydantic import SecretStr, ValidationError
 
-from compute_common import subjects
+from compute_common import subjects, wire_json
 from compute_common.bus import Bus, Message
 from compute_common.bus_auth import NatsSettings
 from compute_common.ids import check_identifier
@@ -26,12 +27,11 @@ from compute_common.schemas.work import Assignment, Cancelled
 from compute_node.admission import Admission
 from compute_node.job import Handler, Job, WorkError
 from compute_node.presence import Presence
+from compute_node.renewal import Renewal
 from compute_node.reports import Reports, UnreportableError
 
 log = structlog.get_logger("worker")
 
-FIRST_RENEWAL_SECONDS = 1.0
-RENEWAL_SECONDS = 5.0
 HAND_BACK_SECONDS = 1.0
 
 
@@ -69,6 +69,7 @@ class Worker:
             labels=labels or {},
             managed=managed,
         )
+        self._mark = f'"{node_id}"'.encode()
         self._reports = Reports(self.bus, node_id)
         self._admission = Admission(node_id)
         self._handlers: dict[str, Handler] = {}
@@ -110,7 +111,7 @@ class Worker:
     async def start(self) -> None:
         """Connect and take work; NATS may come later."""
         self.bus.on_connect(self._connected)
-        await self.bus.subscribe(subjects.WORK_ASSIGNED, self._assigned)
+        await self.bus.subscribe_raw(subjects.WORK_ASSIGNED, self._heard)
         await self.bus.subscribe(subjects.node_subject(self.node_id, "assigned"), self._assigned)
         await self.bus.subscribe(subjects.WORK_CANCELLED, self._cancelled)
         await self.bus.subscribe(subjects.node_subject(self.node_id, "cancelled"), self._cancelled)
@@ -134,6 +135,14 @@ class Worker:
         self._admission.forget_epoch()
 
     # --- assignments
+
+    async def _heard(self, msg: Msg) -> None:
+        """Everybody hears every assignment: those of others are dropped before they are parsed."""
+        if self._mark in msg.data:
+            try:
+                await self._assigned(wire_json.parse_object(msg.data))
+            except ValueError:
+                log.warning("an assignment is not a JSON object")
 
     async def _assigned(self, message: Message) -> None:
         if message.get("node_id") != self.node_id:
@@ -169,7 +178,7 @@ class Worker:
     async def _attempt(self, item: Assignment) -> None:
         """Run the handler and report. A cancelled item is not reported, one interrupted by the end of this
         program is handed back."""
-        renewing = asyncio.create_task(self._renew(item))
+        renewal = Renewal(lambda: self._reports.progress(item.work_id, item.attempt))
         try:
             async with self._slots:
                 await self._run_and_report(item)
@@ -177,7 +186,7 @@ class Worker:
             if self._leaving:
                 self._spawn(self._hand_back(item))
         finally:
-            renewing.cancel()
+            renewal.stop()
 
     async def _run_and_report(self, item: Assignment) -> None:
         try:
@@ -214,14 +223,6 @@ class Worker:
                 _report=report,
             )
         )
-
-    async def _renew(self, item: Assignment) -> None:
-        """Renew the lease while the item is here; a quick one never needs it."""
-        await asyncio.sleep(FIRST_RENEWAL_SECONDS)
-        while True:
-            with contextlib.suppress(Exception):  # the next one follows
-                await self._reports.progress(item.work_id, item.attempt)
-            await asyncio.sleep(RENEWAL_SECONDS)
 
     async def _failed(self, item: Assignment, error: str, *, retryable: bool) -> None:
         await self._reports.failed(item.work_id, item.attempt, error, retryable=retryable)

@@ -6,13 +6,14 @@ from typing import Any
 
 import nats.errors
 import structlog
-from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
 
 from compute_common import wire_json
 from compute_common.bus import Bus
 from compute_common.jetstream import WORK_STREAM
 from compute_common.problems import Problem, conflict, unavailable
+from compute_common.receipts import Receipts
 from work_marshaling.items import Item
 from work_marshaling.log_reader import FOLLOWS
 from work_marshaling.state import WorkState
@@ -31,6 +32,7 @@ class LogWriter:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._receipts = Receipts(bus, ACK_SECONDS)
         self._limit = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     async def publish(self, subject: str, body: bytes, message_id: str) -> int:
@@ -54,20 +56,21 @@ class LogWriter:
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         async with self._limit:
             try:
-                ack = await self._bus.jetstream(ACK_SECONDS).publish(subject, body, headers=headers)
+                receipt = await self._receipts.publish(subject, body, headers)
             except nats.errors.MaxPayloadError as error:
                 raise Problem(
                     413, "payload-too-large", "the item exceeds the payload limit; send less"
                 ) from error
-            except APIError as error:
-                if error.err_code in WRONG_LAST_SEQUENCE:
-                    raise conflict("decided-meanwhile", "another marshaler decided since") from error
-                detail = "the work log takes no more now (its disk limit is reached); try again later"
-                raise unavailable("work-log-refused", detail, retry_after_seconds=5) from error
-            except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
+            except (nats.errors.Error, OSError, ValueError) as error:
                 detail = "the work log did not acknowledge in time; try again"
                 raise unavailable("work-log-unavailable", detail) from error
-        return int(ack.seq)
+        refusal = receipt.get("error")
+        if not isinstance(refusal, dict):
+            return int(receipt.get("seq", 0))
+        if refusal.get("err_code") in WRONG_LAST_SEQUENCE:
+            raise conflict("decided-meanwhile", "another marshaler decided since")
+        detail = "the work log takes no more now (its disk limit is reached); try again later"
+        raise unavailable("work-log-refused", detail, retry_after_seconds=5)
 
 
 class Bodies:
