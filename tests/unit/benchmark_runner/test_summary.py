@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark_runner.matrix import CellPlan
-from benchmark_runner.summary import Slo, percentile, percentiles, summarise
+from benchmark_runner.plan import CellPlan
+from benchmark_runner.slo import Slo
+from benchmark_runner.statistics import percentile, percentiles
+from benchmark_runner.summary import Samples, summarise
 from benchmark_runner.timing import RequestTiming
 
 PLAN = CellPlan(concurrency=2, context_length=10, output_tokens=5, iterations=1, warmup=0, seed=0)
@@ -30,7 +32,7 @@ def test_the_words_of_one_request() -> None:
 
 
 def test_rates_run_from_the_common_start_to_the_last_end() -> None:
-    cell = summarise(PLAN, [timing(), timing(due=0.81)], SLO)
+    cell = summarise(PLAN, Samples([timing(), timing(due=0.81)]), SLO)
     assert cell.duration_s == pytest.approx(1.0)
     assert cell.output_tokens_per_s == pytest.approx(10)
     assert cell.total_tokens_per_s == pytest.approx(30)
@@ -39,12 +41,12 @@ def test_rates_run_from_the_common_start_to_the_last_end() -> None:
 
 
 def test_goodput_wants_both_limits() -> None:
-    cell = summarise(PLAN, [timing(), timing(ttft=0.3), timing(gap=0.06)], SLO)
+    cell = summarise(PLAN, Samples([timing(), timing(ttft=0.3), timing(gap=0.06)]), SLO)
     assert cell.goodput_per_s == pytest.approx(cell.requests_per_s / 3, abs=0.001)
 
 
 def test_errors_are_apart_from_the_numbers() -> None:
-    cell = summarise(PLAN, [timing(), timing(ttft=9, error="timeout"), timing(error="garbage")], SLO)
+    cell = summarise(PLAN, Samples([timing(), timing(ttft=9, error="timeout"), timing(error="garbage")]), SLO)
     assert cell.error_kinds == {"timeout": 1, "garbage": 1}
     assert (cell.errors, cell.valid) == (2, False)
     assert cell.ttft_ms.p99 == pytest.approx(100)
@@ -54,13 +56,13 @@ def test_errors_are_apart_from_the_numbers() -> None:
     ("late", "ttft", "valid"), [(0.009, 0.01, True), (0.015, 0.01, False), (0.015, 0.1, True)]
 )
 def test_a_late_generator_invalidates_the_cell(late: float, ttft: float, valid: bool) -> None:
-    cell = summarise(PLAN, [timing(late=late, ttft=ttft)] * 2, SLO)
+    cell = summarise(PLAN, Samples([timing(late=late, ttft=ttft)] * 2), SLO)
     assert cell.valid is valid
     assert ("bottleneck" in (cell.note or "")) is not valid
 
 
 def test_an_empty_cell_is_invalid_and_has_no_numbers() -> None:
-    cell = summarise(PLAN, [], SLO)
+    cell = summarise(PLAN, Samples([]), SLO)
     assert (cell.valid, cell.requests_per_s, cell.ttft_ms.p50) == (False, 0, None)
 
 

@@ -35,6 +35,7 @@ GPU_MEMORY_WARNING = "compute.gpu.memory.warning.v1"
 BENCHMARK_REQUEST = "compute.benchmark.request.v1"
 BENCHMARK_STATUS = "compute.benchmark.status.v1"
 BENCHMARK_CANCEL = "compute.benchmark.cancel.v1"
+BENCHMARK_PROGRESS = "compute.benchmark.progress.v1"
 BENCHMARK_RESULT = "compute.benchmark.result.v1"
 
 

@@ -19,7 +19,7 @@ async def serve(bus: Bus, conductor: Conductor) -> None:
         return BenchmarkAccepted(benchmark_id=run.benchmark_id, status=run.status)
 
     async def status(body: Message) -> object:
-        return conductor.find(BenchmarkRef.model_validate(body).benchmark_id)
+        return conductor.records.find(BenchmarkRef.model_validate(body).benchmark_id)
 
     async def cancel(body: Message) -> object:
         run = await conductor.cancel(BenchmarkRef.model_validate(body).benchmark_id)

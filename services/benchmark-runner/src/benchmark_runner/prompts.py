@@ -1,7 +1,13 @@
-"""Seeded prompts that share no prefix, so that no cache answers for the model. Pure."""
+"""Seeded prompts of which no two begin alike, so that no cache answers for the model. Pure.
+
+A prompt is a shuffle of one set of words: byte-pair tokenizers cut at spaces, so every shuffle has as many
+tokens as the others, and one that was counted stands for all. Each begins with the same short word, since
+only the first word has no space before it.
+"""
 
 import random
 
+FIRST, FILLER = "a", "a"
 # fmt: off
 _WORDS = (
     "river", "stone", "amber", "cloud", "engine", "paper", "silver", "garden", "window",
@@ -13,11 +19,11 @@ _WORDS = (
 # fmt: on
 
 
-def text(seed: int, words: int) -> str:
-    """`words` words in an order of their own; the first ones differ between any two seeds."""
-    dice = random.Random(seed)  # noqa: S311  (reproducible, not secret)
-    head = f"{dice.getrandbits(64):x}"
-    return " ".join([head, *dice.choices(_WORDS, k=max(0, words - 1))])
+def text(seed: int, words: int, fillers: int = 0) -> str:
+    """`words` shuffled words after the first one, then `fillers` short ones."""
+    chosen = [_WORDS[number % len(_WORDS)] for number in range(max(0, words))]
+    random.Random(seed).shuffle(chosen)  # noqa: S311  (reproducible, not secret)
+    return " ".join([FIRST, *chosen, *[FILLER] * max(0, fillers)])
 
 
 def seed_of(cell_seed: int, number: int) -> int:

@@ -1,5 +1,6 @@
 """The benchmark runner: what a deployed model really delivers."""
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 
@@ -8,12 +9,16 @@ from prometheus_client import Counter, Gauge
 
 from benchmark_runner import bus_handlers, routes
 from benchmark_runner.conductor import Conductor
+from benchmark_runner.lab.adapter import Lab
+from benchmark_runner.measuring import Meter
 from benchmark_runner.orchestrator import Orchestrator
+from benchmark_runner.records import Records
 from benchmark_runner.settings import Settings
+from benchmark_runner.store import RunStore
 from compute_common import subjects
 from compute_common.enums import BenchmarkStatus
 from compute_common.problems import Problem
-from compute_common.schemas.benchmark import Benchmark, BenchmarkResult
+from compute_common.schemas.benchmark import Benchmark, BenchmarkProgressEvent, BenchmarkResult
 from compute_common.shell import Service
 from compute_common.shell.service import Check
 from compute_common.times import utc_now
@@ -27,14 +32,18 @@ class BenchmarkRunner(Service):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.settings = settings
-        self.conductor = Conductor(settings, Orchestrator(self.bus), self._finished)
+        self.records = Records(RunStore(settings.output_dir), settings.keep_runs, self._told, self._finished)
+        lab = Lab(settings, self.node_id)
+        meter = Meter(settings, self.bus, Orchestrator(self.bus), lab, self.records)
+        self.conductor = Conductor(self.records, meter, settings.queue_limit)
+        self._telling: set[asyncio.Task[None]] = set()
         registry = self.metrics.registry
         self._ended = Counter("compute_benchmark_runs_total", "Runs ended", ["status"], registry=registry)
         running = Gauge("compute_benchmark_runs_active", "Runs queued or running", registry=registry)
-        running.set_function(lambda: sum(not run.status.final for run in self.conductor.runs.values()))
+        running.set_function(lambda: sum(not run.status.final for run in self.records.runs.values()))
 
     def routers(self) -> Sequence[APIRouter]:
-        return (routes.router(self.conductor), routes.result_router(self.conductor))
+        return (routes.router(self.conductor), routes.result_router(self.records))
 
     def checks(self) -> dict[str, Check]:
         return {"output_dir": Check(self._output_ok, required=True)}
@@ -58,11 +67,24 @@ class BenchmarkRunner(Service):
             instance_name=run.instance_name,
             node_id=run.node_id,
             engine=run.engine,
-            cells=run.cells,
+            cells=[
+                cell for cell in run.cells if cell.request_rate is None
+            ],  # an open loop shows no top speed
             finished_at=run.finished_at or utc_now(),
         )
         with contextlib.suppress(Problem):
             await self.bus.publish(subjects.BENCHMARK_RESULT, result)
 
+    def _told(self, event: BenchmarkProgressEvent) -> None:
+        """Pass progress on over NATS; without NATS nobody hears it there, and nothing waits for it."""
+        if self.bus.connected:
+            task = asyncio.create_task(self._tell(event))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, event: BenchmarkProgressEvent) -> None:
+        with contextlib.suppress(Problem):
+            await self.bus.publish(subjects.BENCHMARK_PROGRESS, event)
+
     async def _output_ok(self) -> tuple[bool, str | None]:
-        return self.conductor.store.writable()
+        return self.records.store.writable()

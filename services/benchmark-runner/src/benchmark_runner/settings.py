@@ -1,12 +1,13 @@
 """Settings of the benchmark runner."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
 
-from benchmark_runner.engine_client import Patience
-from benchmark_runner.summary import Slo
-from compute_common.settings import env
+from benchmark_runner.generator.patience import Patience
+from benchmark_runner.slo import Slo
+from compute_common.settings import env, in_container
 from compute_common.shell import ServiceSettings
 
 
@@ -28,6 +29,12 @@ class Settings(ServiceSettings):
         ge=1,
         validation_alias=env("BENCHMARK_QUEUE_LIMIT"),
         description="Runs that may wait; one runs at a time",
+    )
+    keep_runs: int = Field(
+        1000,
+        ge=1,
+        validation_alias=env("BENCHMARK_KEEP_RUNS"),
+        description="Ended runs kept; older ones and their files are deleted",
     )
     idle_seconds: float = Field(
         60.0,
@@ -59,6 +66,30 @@ class Settings(ServiceSettings):
         validation_alias=env("BENCHMARK_SLO_TPOT_MS"),
         description="Goodput: time per output token",
     )
+
+    lab_dir: Path | None = Field(
+        None,
+        validation_alias=env("LLAMA_THROUGHPUT_LAB_DIR"),
+        description="A checkout of llama-throughput-lab, for runs with that tool",
+    )
+    nginx_bin: str = Field(
+        "nginx", validation_alias=env("NGINX_BIN"), description="What llama-throughput-lab balances with"
+    )
+    llama_server_bin: Path | None = Field(
+        None,
+        validation_alias=env("LLAMA_SERVER_BIN"),
+        description="A llama-server of yours, before PATH and the wheel",
+    )
+    vllm_model_path: Path | None = Field(
+        None,
+        validation_alias=env("VLLM_MODEL_PATH"),
+        description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
+    )
+
+    @property
+    def model_root(self) -> Path:
+        default = Path("/models") if in_container() else self.compute_home / "models"
+        return Path(os.path.abspath(self.vllm_model_path or default))  # noqa: PTH100  (links stay as they are)
 
     @property
     def slo(self) -> Slo:

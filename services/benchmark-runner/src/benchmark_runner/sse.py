@@ -1,9 +1,8 @@
-"""Server-sent events of an OpenAI-compatible stream, cut out of bytes. Pure."""
+"""Server-sent events of an OpenAI-compatible stream, cut out of bytes. Pure; runs once a token."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
-
-from compute_common import wire_json
 
 MAX_LINE_BYTES = 1 << 20
 
@@ -42,20 +41,32 @@ def chunk(payload: bytes) -> Chunk:
     if payload == b"[DONE]":
         return Chunk(done=True)
     try:
-        body = wire_json.parse_object(payload)
-    except ValueError as error:
-        raise GarbageError("an event that is not a JSON object") from error
+        body = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise GarbageError("an event that is not JSON") from error
+    if not isinstance(body, dict):
+        raise GarbageError("an event that is not a JSON object")
     if "error" in body and "choices" not in body:
         raise GarbageError("the server reported an error inside the stream")
     first = _first_choice(body)
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Chunk(
-        has_text=bool(first.get("text")),
+        has_text=_has_text(first),
         finished=first.get("finish_reason") is not None,
         prompt_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
     )
+
+
+def _has_text(choice: dict[str, Any]) -> bool:
+    """Of a completion or of a chat; what a model thinks aloud counts as text."""
+    if choice.get("text"):
+        return True
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return False
+    return bool(delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"))
 
 
 def _first_choice(body: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,13 @@ class RunStore:
             os.fsync(file.fileno())
         draft.replace(path)
 
+    def remove(self, benchmark_id: str) -> None:
+        """Delete a run's file; one that is not there, or cannot go, is left."""
+        try:
+            (self._folder / f"{benchmark_id}.json").unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("result file stays", benchmark_id=benchmark_id, reason=type(error).__name__)
+
     def load(self) -> list[Benchmark]:
         """Every run that can be read, oldest first; others are named in the log and left alone."""
         runs = []

@@ -2,57 +2,60 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from benchmark_runner.matrix import CellPlan
+from benchmark_runner.plan import CellPlan
+from benchmark_runner.slo import Slo
+from benchmark_runner.statistics import interval, percentiles
 from benchmark_runner.timing import RequestTiming
-from compute_common.schemas.benchmark import Cell, Percentiles
+from compute_common.schemas.benchmark import Cell, Interval, Percentiles
 
 LATE_MS = 10.0
 LATE_SHARE_OF_TTFT = 0.2
+PROMPT_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Slo:
-    """A request counts as goodput when it is within both, milliseconds."""
+class Samples:
+    """All a generator tells of a cell. `stalls`: how late its own timers were, seconds."""
 
-    ttft_ms: float
-    tpot_ms: float
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Linear interpolation between the closest ranks (R-7, as numpy's default); `ordered` is not empty."""
-    rank = share * (len(ordered) - 1)
-    low, high = math.floor(rank), math.ceil(rank)
-    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+    timings: Sequence[RequestTiming] = ()
+    stalls: Sequence[float] = ()
+    cpu_seconds: float = 0.0
+    problem: str | None = None
+    partial: bool = False
+    notes: Sequence[str] = field(default=())
 
 
-def percentiles(seconds: Iterable[float]) -> Percentiles:
-    """Milliseconds with three decimals; all None without samples."""
-    ordered = sorted(value * 1000 for value in seconds)
-    if not ordered:
-        return Percentiles()
-    return Percentiles(
-        mean=round(math.fsum(ordered) / len(ordered), 3),
-        p50=round(percentile(ordered, 0.50), 3),
-        p90=round(percentile(ordered, 0.90), 3),
-        p95=round(percentile(ordered, 0.95), 3),
-        p99=round(percentile(ordered, 0.99), 3),
-    )
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Of one repeat, or of all: amounts over the seconds that were measured."""
+
+    seconds: float
+    output: int
+    prompt: int
+    good: int
+    within: int
+
+    def per_second(self, amount: float) -> float:
+        return round(amount / self.seconds, 3) if self.seconds > 0 else 0.0
 
 
-def summarise(plan: CellPlan, timings: Sequence[RequestTiming], slo: Slo, notes: Sequence[str] = ()) -> Cell:
+def summarise(plan: CellPlan, samples: Samples, slo: Slo) -> Cell:
     """Rates over the time from the common start to the last end; failed requests only count as errors."""
+    timings = _all(samples)
     good = [timing for timing in timings if timing.ok]
     errors = Counter(t.error or "no-text" for t in timings if not t.ok)
-    start = min((t.due for t in timings), default=0.0)
-    duration = max((t.ended for t in timings), default=0.0) - start
-    per_second = (lambda amount: round(amount / duration, 3)) if duration > 0 else (lambda _amount: 0.0)
-    output = sum(t.output_tokens or 0 for t in good)
-    prompt = sum(t.prompt_tokens or 0 for t in good)
+    repeats = [[t for t in timings if t.repeat == number] for number in range(plan.repeats)]
+    whole = _rates(repeats, slo)
     ttft, late = percentiles(t.ttft for t in good), percentiles(t.lateness for t in timings)
-    why = [*notes, *_doubts(good, errors, ttft, late)]
+    stall = percentiles(samples.stalls)
+    why = [*samples.notes, *_doubts(plan, good, errors), *_late(ttft, late, stall)]
+    if samples.partial:
+        why.append("cut off before its end")
+    chunks = sum(len(t.chunks) for t in timings)
+    prompts = [t.prompt_tokens for t in good if t.prompt_tokens is not None]
     return Cell(
         batch_size=plan.concurrency,
         context_length=plan.context_length,
@@ -61,24 +64,78 @@ def summarise(plan: CellPlan, timings: Sequence[RequestTiming], slo: Slo, notes:
         errors=errors.total(),
         error_kinds=dict(errors),
         requests=len(timings),
-        duration_s=round(duration, 6),
+        repeats=plan.repeats,
+        partial=samples.partial,
+        request_rate=plan.rate,
+        slo_attainment=round(whole.within / len(timings), 4) if timings else None,
+        prompt_tokens=[min(prompts), max(prompts)] if prompts else None,
+        duration_s=round(whole.seconds, 6),
         ttft_ms=ttft,
         itl_ms=percentiles(gap for t in good for gap in t.gaps),
         tpot_ms=percentiles(t.tpot for t in good if t.tpot is not None),
         e2e_ms=percentiles(t.e2e for t in good),
-        output_tokens_per_s=per_second(output),
-        total_tokens_per_s=per_second(output + prompt),
-        requests_per_s=per_second(len(good)),
-        goodput_per_s=per_second(sum(_within(t, slo) for t in good)),
+        output_tokens_per_s=whole.per_second(whole.output),
+        total_tokens_per_s=whole.per_second(whole.output + whole.prompt),
+        requests_per_s=whole.per_second(whole.good),
+        goodput_per_s=whole.per_second(whole.within),
         send_lateness_ms=late,
+        generator_stall_ms=stall,
+        generator_cpu_us_per_chunk=round(samples.cpu_seconds * 1e6 / chunks, 2) if chunks else None,
+        intervals=_intervals(repeats, slo),
         note="; ".join([*why, *_remarks(plan, good)]) or None,
     )
 
 
-def _doubts(
-    good: Sequence[RequestTiming], errors: Counter[str], ttft: Percentiles, late: Percentiles
-) -> list[str]:
-    """Reasons not to trust the cell."""
+def _all(samples: Samples) -> Sequence[RequestTiming]:
+    """A target that refused the first question is a cell with that one error."""
+    if samples.problem is None:
+        return samples.timings
+    return [*samples.timings, RequestTiming(0.0, 0.0, 0.0, error=samples.problem)]
+
+
+def _rates(repeats: Sequence[Sequence[RequestTiming]], slo: Slo) -> _Rates:
+    """Of several repeats together; the pauses between them do not count."""
+    good = [t for timings in repeats for t in timings if t.ok]
+    return _Rates(
+        seconds=math.fsum(_seconds(timings) for timings in repeats),
+        output=sum(t.output_tokens or 0 for t in good),
+        prompt=sum(t.prompt_tokens or 0 for t in good),
+        good=len(good),
+        within=sum(slo.kept(t) for t in good),
+    )
+
+
+def _seconds(timings: Sequence[RequestTiming]) -> float:
+    if not timings:
+        return 0.0
+    return max(t.ended for t in timings) - min(t.due for t in timings)
+
+
+def _intervals(repeats: Sequence[Sequence[RequestTiming]], slo: Slo) -> dict[str, Interval]:
+    """Over repeats that had an answer; none where fewer than two had."""
+    useful = [timings for timings in repeats if any(t.ok for t in timings)]
+    rates = [_rates([timings], slo) for timings in useful]
+    of_each: dict[str, list[float]] = {
+        "output_tokens_per_s": [r.per_second(r.output) for r in rates],
+        "total_tokens_per_s": [r.per_second(r.output + r.prompt) for r in rates],
+        "requests_per_s": [r.per_second(r.good) for r in rates],
+    }
+    measures: tuple[tuple[str, Callable[[RequestTiming], float | None]], ...] = (
+        ("ttft_ms", lambda t: t.ttft),
+        ("tpot_ms", lambda t: t.tpot),
+        ("e2e_ms", lambda t: t.e2e),
+    )
+    for name, of in measures:
+        means = [
+            percentiles(v for t in timings if t.ok and (v := of(t)) is not None).mean for timings in useful
+        ]
+        of_each[name] = [mean for mean in means if mean is not None]
+    found = {name: interval(values) for name, values in of_each.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _doubts(plan: CellPlan, good: Sequence[RequestTiming], errors: Counter[str]) -> list[str]:
+    """Reasons in the answers not to trust the cell."""
     why = []
     if not good:
         why.append("no request succeeded")
@@ -86,16 +143,31 @@ def _doubts(
         why.append(f"{errors.total()} requests failed")
     if any(timing.output_tokens is None for timing in good):
         why.append("the server does not report usage, so tokens are unknown")
-    if late.p99 is not None and late.p99 > max(LATE_MS, LATE_SHARE_OF_TTFT * (ttft.p50 or 0)):
-        why.append(f"the load generator was late (p99 {late.p99:.0f} ms): this machine was the bottleneck")
+    seen = [t.prompt_tokens for t in good if t.prompt_tokens is not None]
+    wrong = [count for count in seen if abs(count - plan.context_length) > _tolerated(plan)]
+    if wrong:
+        why.append(
+            f"prompts had {min(seen)} to {max(seen)} tokens by the server's count, not {plan.context_length}"
+        )
     return why
+
+
+def _late(ttft: Percentiles, late: Percentiles, stall: Percentiles) -> list[str]:
+    """Whether this machine, not the server, was what was measured."""
+    limit = max(LATE_MS, LATE_SHARE_OF_TTFT * (ttft.p50 or 0))
+    if late.p99 is not None and late.p99 > limit:
+        return [f"the load generator was late (p99 {late.p99:.0f} ms): this machine was the bottleneck"]
+    if stall.p99 is not None and stall.p99 > limit:
+        return [f"the load generator stood still (p99 {stall.p99:.0f} ms): this machine was the bottleneck"]
+    return []
 
 
 def _remarks(plan: CellPlan, good: Sequence[RequestTiming]) -> list[str]:
     """What the reader should know, though the numbers stand."""
     remarks = []
     prompts = {t.prompt_tokens for t in good if t.prompt_tokens is not None}
-    if prompts and prompts != {plan.context_length}:
+    near = all(abs(count - plan.context_length) <= _tolerated(plan) for count in prompts)
+    if prompts and near and prompts != {plan.context_length}:
         remarks.append(f"prompts had {min(prompts)} to {max(prompts)} tokens")
     outputs = {t.output_tokens for t in good if t.output_tokens is not None}
     if outputs and outputs != {plan.output_tokens}:
@@ -103,6 +175,5 @@ def _remarks(plan: CellPlan, good: Sequence[RequestTiming]) -> list[str]:
     return remarks
 
 
-def _within(timing: RequestTiming, slo: Slo) -> bool:
-    tpot = timing.tpot or 0.0
-    return timing.ttft * 1000 <= slo.ttft_ms and tpot * 1000 <= slo.tpot_ms
+def _tolerated(plan: CellPlan) -> float:
+    return PROMPT_TOLERANCE * plan.context_length

@@ -2,9 +2,11 @@
 
 TTFT = first non-empty chunk − send. ITL = the raw gaps between chunks. E2E = last non-empty chunk − send.
 TPOT = (E2E − TTFT) / (output tokens − 1). Tokens come from the server's `usage`, never from counting chunks.
+In an open loop "send" is the moment the request was scheduled for, so that waiting to be sent counts too.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +20,17 @@ class RequestTiming:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     error: str | None = None
+    scheduled: bool = False  # of an open loop
+    repeat: int = 0
 
     @property
     def ok(self) -> bool:
         return self.error is None and bool(self.chunks)
+
+    @property
+    def begun(self) -> float:
+        """From when the user waits."""
+        return self.due if self.scheduled else self.sent
 
     @property
     def lateness(self) -> float:
@@ -29,15 +38,15 @@ class RequestTiming:
 
     @property
     def ttft(self) -> float:
-        return self.chunks[0] - self.sent
+        return self.chunks[0] - self.begun
 
     @property
     def e2e(self) -> float:
-        return self.chunks[-1] - self.sent
+        return self.chunks[-1] - self.begun
 
     @property
     def gaps(self) -> list[float]:
-        return [after - before for before, after in zip(self.chunks, self.chunks[1:], strict=False)]
+        return [after - before for before, after in pairwise(self.chunks)]
 
     @property
     def tpot(self) -> float | None:

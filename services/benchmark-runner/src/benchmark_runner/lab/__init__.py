@@ -1,0 +1,1 @@
+"""llama-throughput-lab: its sweep run as a program, its CSV read as cells."""
