@@ -98,6 +98,9 @@ class InstanceStatus(WireEnum):
     FAILED = "failed"
 
 
+_FINAL_WORK = frozenset({"completed", "failed", "cancelled"})
+
+
 class WorkStatus(WireEnum):
     PENDING = "pending"
     ASSIGNED = "assigned"
@@ -107,7 +110,9 @@ class WorkStatus(WireEnum):
 
     @property
     def final(self) -> bool:
-        return self in (WorkStatus.COMPLETED, WorkStatus.FAILED, WorkStatus.CANCELLED)
+        return (
+            self._value_ in _FINAL_WORK
+        )  # asked for every record: a member's lookup costs ten times as much
 
 
 class BenchmarkStatus(WireEnum):

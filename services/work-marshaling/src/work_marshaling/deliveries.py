@@ -1,16 +1,19 @@
 """What was decided is told: assignments to their nodes, ends and retries to whoever listens.
 
 Only what the log has as decided is told, and only while this marshaler leads. An assignment is told until
-the log has it, too: a successor tells those again that it does not have.
+the log has it, too: a successor tells those again that it does not have. The first time nobody waits for an
+acknowledgement: the log itself is read, and one that has not come back from it is told again, acknowledged.
 """
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import nats.errors
 import structlog
 from pydantic import ValidationError
 
@@ -20,6 +23,7 @@ from compute_common.enums import WorkStatus
 from compute_common.problems import Problem
 from compute_common.schemas.work import Assignment, SubmitRequest
 from compute_common.tasks import end_tasks
+from compute_common.times import rfc3339, utc_now
 from work_marshaling.events import MARSHALER
 from work_marshaling.items import Failure, Item
 from work_marshaling.leader import Leader
@@ -30,6 +34,7 @@ log = structlog.get_logger("deliveries")
 
 AGAIN_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 READ_TURNS = 5
+UNHEARD_SECONDS = 1.0
 
 
 class Deliveries:
@@ -49,7 +54,9 @@ class Deliveries:
         self._bodies = bodies
         self._impossible = impossible
         self._tasks: set[asyncio.Task[None]] = set()
-        self._telling: set[tuple[int, int]] = set()
+        self._telling: dict[tuple[int, int], tuple[float, Item]] = {}
+        self._outbox: list[tuple[Item, int, WorkState]] = []
+        self._sending: asyncio.Task[None] | None = None
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
@@ -79,14 +86,53 @@ class Deliveries:
                 if not item.delivered:
                     self._begin(item, state)
 
+    def look_after(self, state: WorkState) -> None:
+        """Tell those again that were told a while ago and are not in the log."""
+        now = time.monotonic()
+        for key, (told_at, item) in list(self._telling.items()):
+            if not self._due(item, key[1]):
+                del self._telling[key]
+            elif told_at + UNHEARD_SECONDS <= now:
+                self._insist(item, key[1], state)
+
     # --- assignments
 
     def _begin(self, item: Item, state: WorkState) -> None:
         key = (item.seq, item.attempt)
-        if key not in self._telling:
-            self._telling.add(key)
-            task = self._spawn(self._tell(item, item.attempt, state))
-            task.add_done_callback(lambda _task: self._telling.discard(key))
+        if key in self._telling:
+            return
+        self._telling[key] = (time.monotonic(), item)
+        self._outbox.append((item, item.attempt, state))
+        if self._sending is None or self._sending.done():
+            self._sending = self._spawn(self._send())
+
+    async def _send(self) -> None:
+        """Tell all that is in the outbox, from memory and without waiting; the rest in its own time."""
+        while self._outbox:
+            batch, self._outbox = self._outbox, []
+            assigned_at = rfc3339(utc_now())
+            for item, attempt, state in batch:
+                if self._due(item, attempt) and not await self._send_one(item, state, assigned_at):
+                    self._insist(item, attempt, state)
+
+    async def _send_one(self, item: Item, state: WorkState, assigned_at: str) -> bool:
+        body = None if item.work_id in state.moved else self._bodies.recent(item.seq)
+        if body is None or not self._bus.connected:
+            return False
+        epoch = self._leader.epoch
+        told = wire_json.dump(assignment_from(item, wire_json.parse_object(body), epoch, assigned_at))
+        headers = {"Nats-Msg-Id": _message_id(item, epoch)}
+        try:
+            await self._bus.client.publish(_subject(item), told, headers=headers)
+        except (nats.errors.Error, OSError):
+            return False
+        return True
+
+    def _insist(self, item: Item, attempt: int, state: WorkState) -> None:
+        key = (item.seq, attempt)
+        self._telling[key] = (math.inf, item)
+        task = self._spawn(self._tell(item, attempt, state))
+        task.add_done_callback(lambda _task: self._telling.pop(key, None))
 
     async def _tell(self, item: Item, attempt: int, state: WorkState) -> None:
         """Until the log has it, the attempt is over, or another one leads."""
@@ -117,11 +163,9 @@ class Deliveries:
         return mine and not item.delivered and self._leader.leading
 
     async def _publish(self, item: Item, body: dict[str, Any]) -> None:
-        assignment = _assignment(item, body, self._leader.epoch)
-        own = item.own_subject
-        subject = subjects.node_subject(assignment.node_id, "assigned") if own else subjects.WORK_ASSIGNED
-        message_id = f"a:{item.seq}:{item.attempt}:{assignment.epoch}"
-        await self._writer.publish(subject, wire_json.dump(assignment), message_id)
+        epoch = self._leader.epoch
+        told = wire_json.dump(_assignment(item, body, epoch))
+        await self._writer.publish(_subject(item), told, _message_id(item, epoch))
 
     # --- the rest
 
@@ -155,6 +199,40 @@ class Deliveries:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _subject(item: Item) -> str:
+    own = item.own_subject
+    return subjects.node_subject(str(item.holder), "assigned") if own else subjects.WORK_ASSIGNED
+
+
+def _message_id(item: Item, epoch: int) -> str:
+    return f"a:{item.seq}:{item.attempt}:{epoch}"
+
+
+def assignment_from(item: Item, submission: dict[str, Any], epoch: int, assigned_at: str) -> dict[str, Any]:
+    """An `Assignment` on the wire, of a submission that the fold has validated: thousands a second."""
+    expires = rfc3339(datetime.fromtimestamp(item.expires_at, UTC))
+    return {
+        "work_id": item.work_id,
+        "request_id": item.work_id,
+        "node_id": item.holder,
+        "attempt": item.attempt,
+        "epoch": epoch,
+        "work_type": item.demand.work_type,
+        "workload_type": item.demand.work_type,
+        "model_name": item.demand.model,
+        "priority": item.priority,
+        "payload": submission.get("payload") or {},
+        "metadata": submission.get("metadata") or {},
+        "timeout_seconds": item.timeout_seconds,
+        "assigned_at": assigned_at,
+        "lease_expires_at": expires,
+        "expires_at": expires,
+        "fenced": item.fenced,
+        "session": item.session,
+        "v": 1,
+    }
 
 
 def _assignment(item: Item, body: dict[str, Any], epoch: int) -> Assignment:

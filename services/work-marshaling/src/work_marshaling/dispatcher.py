@@ -190,6 +190,7 @@ class Dispatcher:
         if now - self._swept_at >= SWEEP_SECONDS or self._fleet_seen is not self._nodes.fleet:
             self._swept_at, self._fleet_seen = now, self._nodes.fleet
             self._sweep(draft, now)
+            self._deliveries.look_after(self.state)
         self._assign(draft, now)
         return draft
 

@@ -97,6 +97,10 @@ class Bodies:
         self._recent.clear()
         self._size = 0
 
+    def recent(self, seq: int) -> bytes | None:
+        """The body at `seq`, where it is still in memory."""
+        return self._recent.get(seq)
+
     async def submission(self, state: WorkState, item: Item) -> dict[str, Any] | None:
         """The item's submission, wherever it was moved to; None when it is gone. `Problem` 503."""
         body = await self.read(state.body_seq(item))
