@@ -4,39 +4,53 @@ from collections.abc import Sequence
 
 from compute_common.enums import EngineKind, Strategy
 from vllm_orchestrator.models.profile import ModelProfile
+from vllm_orchestrator.planning.files import hosts_with
 from vllm_orchestrator.planning.inventory import Host
 from vllm_orchestrator.planning.memory import RankMemory, kv_bytes_per_token
 from vllm_orchestrator.planning.result import NoFit, Place, Plan, Wish, to_mib
+from vllm_orchestrator.planning.speed import measured_speed
 
 DEFAULT_CONTEXT = 8192
 SHORTEST_CONTEXT = 512
 DEFAULT_SLOTS = 4
 MICRO_BATCH = 512  # llama.cpp's n_ubatch
 PROCESS_BYTES = 96 << 20
+RAM_STEP_MB = 8 << 10  # hosts whose free RAM differs by less are alike
 
 
 def plan_cpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
-    """The host with most free RAM that holds file, KV cache and compute buffers; or what is short."""
+    """The best host whose RAM holds file, KV cache and compute buffers; or what the roomiest is short of.
+
+    The longest context that fits anywhere, then hosts with the files, the fastest measured, most threads,
+    most RAM in steps of 8 GiB, and the first of those alike.
+    """
     able = [host for host in hosts if EngineKind.LLAMA_CPP in host.engines]
     able = [host for host in able if wish.node_id in (None, host.node_id)]
     if not able:
         return NoFit("no host that was looked at can run llama.cpp", {})
-    host = max(able, key=lambda item: item.ram_available_mb)
+    near = hosts_with(profile, able)
+
+    def rank(host: Host) -> tuple[bool, float, int, int]:
+        speed = measured_speed(profile, host) or 0.0
+        return host.node_id not in near, -speed, -host.threads, -(host.ram_available_mb // RAM_STEP_MB)
+
+    roomiest = max(able, key=lambda item: item.ram_available_mb)
     slots = wish.max_num_seqs or DEFAULT_SLOTS
     for length in _lengths(profile, wish):
         memory = cpu_memory(profile, length, slots)
         need = to_mib(memory.fixed + memory.request * slots)
-        if need <= host.ram_available_mb:
+        if need <= roomiest.ram_available_mb:
+            host = min((each for each in able if need <= each.ram_available_mb), key=rank)
             return _plan(profile, host, wish, memory, slots)
-    short = need - host.ram_available_mb
+    short = need - roomiest.ram_available_mb
     return NoFit(
-        f"{profile.name} needs {need} MiB of RAM at a context of {length} x {slots}; {host.node_id} has"
-        f" {host.ram_available_mb} MiB available: {short} MiB short",
+        f"{profile.name} needs {need} MiB of RAM at a context of {length} x {slots}; {roomiest.node_id} has"
+        f" {roomiest.ram_available_mb} MiB available: {short} MiB short",
         {
             "required_mb": need,
-            "available_mb": host.ram_available_mb,
+            "available_mb": roomiest.ram_available_mb,
             "short_mb": short,
-            "node_id": host.node_id,
+            "node_id": roomiest.node_id,
         },
     )
 

@@ -11,6 +11,7 @@ from math import ceil
 from compute_common.enums import EngineKind, Strategy
 from vllm_orchestrator.models.profile import ModelProfile
 from vllm_orchestrator.planning.feasibility import why_not
+from vllm_orchestrator.planning.files import hosts_with
 from vllm_orchestrator.planning.inventory import Host
 from vllm_orchestrator.planning.kv_cache import kv_bytes_per_token, stage_layers
 from vllm_orchestrator.planning.memory import RankMemory, Workload, fullest_rank
@@ -36,7 +37,8 @@ def plan_cpu_vllm(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> P
         return NoFit(reason)
     length = wish.max_model_len or min(profile.max_len, DEFAULT_CONTEXT)
     rank, kv_gib = _rank(profile, tp, pp, length, wish)
-    for chosen in _spreads(able, tp * pp):
+    near = hosts_with(profile, able)
+    for chosen in _spreads(able, tp * pp, near):
         need = _need_mb(rank, kv_gib, tp * pp // len(chosen))
         if all(host.ram_available_mb >= need for host in chosen):
             return _plan(profile, chosen, wish, rank, kv_gib)
@@ -67,11 +69,14 @@ def _rank(profile: ModelProfile, tp: int, pp: int, length: int, wish: Wish) -> t
     return rank, ceil(rank.request * min(seqs, 4) / GIB)
 
 
-def _spreads(hosts: Sequence[Host], ranks: int) -> Iterator[list[Host]]:
-    """The roomiest host, then the roomiest two with half the ranks each, and so on."""
+def _spreads(hosts: Sequence[Host], ranks: int, near: frozenset[str]) -> Iterator[list[Host]]:
+    """The roomiest host, then the roomiest two with half the ranks each, and so on; each time first those
+    `near` the files."""
     roomiest = sorted(hosts, key=lambda host: -host.ram_available_mb)
+    nearest = sorted(roomiest, key=lambda host: host.node_id not in near)
     for count in range(1, min(len(hosts), ranks) + 1):
         if ranks % count == 0:
+            yield nearest[:count]
             yield roomiest[:count]
 
 

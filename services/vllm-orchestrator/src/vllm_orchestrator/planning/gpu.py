@@ -7,6 +7,7 @@ from vllm_orchestrator.models.profile import ModelProfile
 from vllm_orchestrator.planning.attempt import MARGIN_MB, Attempt, Memory, need_mb
 from vllm_orchestrator.planning.explain import as_alternative, as_plan, no_fit
 from vllm_orchestrator.planning.feasibility import why_not
+from vllm_orchestrator.planning.files import hosts_with
 from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind
 from vllm_orchestrator.planning.layouts import (
     MAX_STAGES_OVER_HOSTS,
@@ -37,7 +38,7 @@ def plan_gpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan |
     """
     profile = asked_for(profile, wish)
     hosts = [host for host in hosts if host.gpus and wish.node_id in (None, host.node_id)]
-    search = _Search(profile, Fleet(hosts), wish)
+    search = _Search(profile, hosts, wish)
     for level in (search.one_host, search.one_host_mixed, search.over_hosts):
         found = level()
         if found:
@@ -67,20 +68,19 @@ def asked_for(profile: ModelProfile, wish: Wish) -> ModelProfile:
 
 
 class _Search:
-    def __init__(self, profile: ModelProfile, fleet: Fleet, wish: Wish) -> None:
+    def __init__(self, profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> None:
         self.profile = profile
         self.wish = wish
-        self.fleet = fleet
+        self._with_files = hosts_with(profile, hosts)
+        self.fleet = Fleet(hosts, self._with_files)
         self.memory = Memory(profile, wish)
         self.closest: Attempt | None = None
         self._rejected: dict[str, str] = {}
         self._weights_mb = to_mib(whole_weight_bytes(profile))
-        self._speeds = {
-            host.node_id: speed for host in fleet.all_hosts if (speed := measured_speed(profile, host))
-        }
+        self._speeds = {host.node_id: speed for host in hosts if (speed := measured_speed(profile, host))}
 
     def cost(self, attempt: Attempt) -> tuple[object, ...]:
-        """Fewest hosts, one kind, TP before PP, fewest cards and stages, links, speed, least left over."""
+        """Fewest hosts, one kind, TP before PP, fewest cards and stages, links, files, speed, least left."""
         layout = attempt.layout
         shape, cards = layout.shape, layout.gpus
         return (
@@ -90,6 +90,7 @@ class _Search:
             len(cards),
             shape.pp,
             shape.tp > 1 and not cards[0].links,
+            sum(host.node_id not in self._with_files for host, _group in layout.groups),
             -min(self._speeds.get(host.node_id, 0.0) for host, _group in layout.groups),
             sum(gpu.free_mb for gpu in cards),
             -min(gpu.bandwidth_gb_s or 0.0 for gpu in cards),
@@ -117,22 +118,32 @@ class _Search:
             cards = shape.tp * shape.pp
             sample = self.fleet.sample(kind)
             need = need_mb(self.memory.uniform(shape, sample, length))
-            place = self._placed(kind, cards, need, sample) or self.fleet.emptiest(kind, cards)
-            if place is None:
-                continue
-            attempt = self.memory.attempt(_layout(shape, place), length)
-            if attempt.short_mb <= 0:
-                yield attempt
-            else:
+            for place in self._places(kind, cards, need, sample):
+                attempt = self.memory.attempt(_layout(shape, place), length)
+                if attempt.short_mb <= 0:
+                    yield attempt
+                    break
                 self._note(attempt)
 
-    def _placed(self, kind: Kind, cards: int, need: int, sample: GpuSlot) -> Group | None:
+    def _places(self, kind: Kind, cards: int, need: int, sample: GpuSlot) -> Iterator[Group]:
+        """The best place; a second one where the first was preferred for its files, and may not do."""
+        place = self._placed(kind, cards, need, sample) or self.fleet.emptiest(kind, cards)
+        if place is not None:
+            yield place
+        if place is not None and place[0].node_id in self._with_files:
+            other = self._placed(kind, cards, need, sample, prefer_files=False)
+            if other is not None and other[0] is not place[0]:
+                yield other
+
+    def _placed(
+        self, kind: Kind, cards: int, need: int, sample: GpuSlot, *, prefer_files: bool = True
+    ) -> Group | None:
         claim = int(sample.total_mb * self.memory.share)
         if need > claim:
             return None
         # vLLM refuses to start when less than the asked share is free, so an asked share is all or nothing
         least = claim if self.wish.gpu_memory_utilization is not None else need
-        return self.fleet.best(kind, cards, least, self._speeds)
+        return self.fleet.best(kind, cards, least, self._speeds, prefer_files=prefer_files)
 
     def one_host_mixed(self) -> list[Attempt]:
         """Stages on unlike cards of one host."""

@@ -71,6 +71,7 @@ class Host:
     address: str = ""
     closed: str = ""
     measured: tuple[tuple[str, float], ...] = ()  # (model, output tokens/s at its best batch)
+    models: frozenset[str] = frozenset()  # whose files are whole there, as `planning.files.folded` names them
     advice: Advice = Advice()
 
 

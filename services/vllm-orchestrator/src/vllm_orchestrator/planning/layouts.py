@@ -78,10 +78,11 @@ class Fleet:
     """The cards of many hosts by kind, asked for the best place of a shape.
 
     Built in one pass; a question looks at each host of the kind once (1,000 hosts of 8: see
-    docs/performance.md).
+    docs/performance.md). Hosts `with_files` of the model come before others as good.
     """
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    def __init__(self, hosts: Sequence[Host], with_files: frozenset[str] = frozenset()) -> None:
+        self._with_files = with_files
         self._samples: dict[Kind, GpuSlot] = {}
         self._hosts: dict[Kind, list[tuple[Host, list[GpuSlot]]]] = {}
         self._mixed_hosts: list[Host] = []
@@ -91,7 +92,6 @@ class Fleet:
                 self._hosts.setdefault(kind, []).append((host, cards))
             if len(kinds) > 1:
                 self._mixed_hosts.append(host)
-        self.all_hosts = hosts
 
     @property
     def kinds(self) -> list[Kind]:
@@ -119,19 +119,28 @@ class Fleet:
         host, cards = max(able, key=lambda item: item[1][count - 1].free_mb)
         return host, choose(cards, count)
 
-    def best(self, kind: Kind, count: int, need_mb: int, speed: dict[str, float]) -> Group | None:
+    def best(
+        self, kind: Kind, count: int, need_mb: int, speed: dict[str, float], *, prefer_files: bool = True
+    ) -> Group | None:
         """`count` cards of one host with `need_mb` free each.
 
-        Linked before unlinked, then the fastest measured host, then the one that leaves least over.
+        Linked before unlinked, then hosts with the files, the fastest measured, the one that leaves least.
         """
+        near = self._with_files if prefer_files else frozenset()
         able = [
-            (not _joined(cards, count), -speed.get(host.node_id, 0.0), cards[count - 1].free_mb, position)
+            (
+                not _joined(cards, count),
+                host.node_id not in near,
+                -speed.get(host.node_id, 0.0),
+                cards[count - 1].free_mb,
+                position,
+            )
             for position, (host, cards) in enumerate(self._hosts[kind])
             if len(cards) >= count and cards[count - 1].free_mb >= need_mb
         ]
         if not able:
             return None
-        host, cards = self._hosts[kind][min(able)[3]]
+        host, cards = self._hosts[kind][min(able)[4]]
         tight = nsmallest(len(cards), (gpu for gpu in cards if gpu.free_mb >= need_mb), key=_left_over)
         return host, choose(tight, count)
 
@@ -143,13 +152,23 @@ class Fleet:
         return found
 
     def over_hosts(self, tp: int) -> Iterator[tuple[Group, ...]]:
-        """For each kind the stages of `tp` cards that its hosts can hold, hosts with most stages first."""
+        """For each kind the stages of `tp` cards that its hosts can hold, hosts with most stages first.
+
+        Where some hosts have the files, once more with those first.
+        """
         for kind, members in self._hosts.items():
             if kind.sliced or max(len(cards) for _host, cards in members) < tp:
                 continue
             able = [item for item in members if len(item[1]) >= tp]
             first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
             yield tuple(stage for host, cards in first for stage in _stages_of(host, cards, tp))
+            if 0 < sum(host.node_id in self._with_files for host, _cards in able) < len(able):
+                near = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: self._near(item, tp))
+                yield tuple(stage for host, cards in near for stage in _stages_of(host, cards, tp))
+
+    def _near(self, item: tuple[Host, Sequence[GpuSlot]], tp: int) -> tuple[bool, tuple[int, int]]:
+        host, cards = item
+        return host.node_id in self._with_files, _room(cards, tp)
 
     def on_one_host_mixed(self, tp: int) -> Iterator[tuple[Group, ...]]:
         """Stages on unlike cards of one host and vendor, the roomiest first."""

@@ -8,6 +8,7 @@ from vllm_orchestrator.models.profile import ModelProfile
 from vllm_orchestrator.planning.advice import what_would_fit
 from vllm_orchestrator.planning.cpu import plan_cpu
 from vllm_orchestrator.planning.cpu_vllm import plan_cpu_vllm
+from vllm_orchestrator.planning.files import said
 from vllm_orchestrator.planning.gpu import plan_gpu
 from vllm_orchestrator.planning.inventory import Host
 from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish
@@ -38,6 +39,7 @@ def plan(model: Model, hosts: Sequence[Host], wish: Wish) -> Plan | NoFit:
     """
     closed = [host for host in hosts if host.closed and wish.node_id in (None, host.node_id)][:MAX_NAMED]
     found = _plan_open(model, [host for host in hosts if not host.closed], wish)
+    found = said(found, hosts) if isinstance(found, Plan) else found
     if not closed:
         return found
     left_out = tuple(Rejected(f"host {host.node_id}", host.closed) for host in closed)
