@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: setup run up down test check test-vllm bench test-deps lock env format clean
+.PHONY: setup run up down test check test-vllm bench bench-rivals test-deps lock env format clean
 setup: .venv/.run-ready
 
 run: .venv/.run-ready
@@ -28,6 +28,9 @@ test-vllm: .venv/.dev-ready .vllm/.ready
 bench: .venv/.dev-ready
 	$(PY) -m pytest tests/perf -s $(ARGS)
 
+bench-rivals: .venv/.dev-ready .rivals/.ready
+	$(PY) -m pytest tests/perf/test_queue_rivals.py -s $(ARGS)
+
 test-deps:
 	@scripts/test-deps.sh
 
@@ -41,7 +44,7 @@ env: .venv/.run-ready
 	@$(PY) scripts/env_example.py > env.shared.example
 
 clean:
-	rm -rf .venv .vllm .compute
+	rm -rf .venv .vllm .rivals .compute
 
 
 .venv/bin/uv:
@@ -49,6 +52,9 @@ clean:
 
 .vllm/.ready: requirements-vllm.lock .venv/bin/uv
 	@scripts/vllm.sh
+
+.rivals/.ready: requirements-rivals.lock .venv/bin/uv
+	@scripts/rivals.sh
 
 .venv/.run-ready: requirements.lock $(INPUTS)
 	@scripts/setup.sh run

@@ -13,5 +13,6 @@ compile "${skip[@]}" --all-extras -c requirements.lock libs/*/pyproject.toml ser
   requirements-build.in requirements-dev.in -o requirements-dev.lock
 compile --no-deps requirements-engine.in -o requirements-engine.lock
 compile --no-deps requirements-bootstrap.in -o requirements-bootstrap.lock
+compile requirements-rivals.in -o requirements-rivals.lock
 compile ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} --override requirements-vllm-overrides.txt requirements-vllm.in \
   -o requirements-vllm.lock

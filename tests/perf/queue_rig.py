@@ -1,4 +1,7 @@
-"""The queue as users run it, each part a process: NATS, registry, marshaler, workers; and load for it."""
+"""The queue as users run it, each part a process: NATS, registry, marshaler, workers; and load for it.
+
+As a program, `python -m tests.perf.queue_rig NATS_URL MARSHALER_URL COUNT`, it is the submitter.
+"""
 
 import asyncio
 import os
@@ -13,6 +16,8 @@ from nats.aio.msg import Msg
 
 from compute_common import subjects, wire_json
 from compute_common.bus import Bus
+from compute_common.bus_auth import NatsSettings
+from compute_common.shell.logging import configure_logging
 from tests.integration.work_marshaling.processes import Process
 from tests.support import waiting
 from tests.support.nats import NatsServer
@@ -23,9 +28,14 @@ IN_FLIGHT = 500
 
 
 @asynccontextmanager
-async def program(*argv: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def program(
+    *argv: str, quiet: bool = False, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Running until the block ends; SIGTERM, and SIGKILL where that is not enough."""
-    process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **environment})
+    output = asyncio.subprocess.DEVNULL if quiet else None
+    process = await asyncio.create_subprocess_exec(
+        *argv, env={**os.environ, **environment}, stdout=output, stderr=output
+    )
     try:
         yield process
     finally:
@@ -121,15 +131,38 @@ async def completed(client: httpx.AsyncClient) -> int:
     return int((await client.get("/api/v1/stats")).json()["completed"])
 
 
-async def jobs_per_s(process: Process, bus: Bus, count: int) -> float:
-    """From the first submission until the last result is kept."""
-    async with httpx.AsyncClient(base_url=process.base) as client:
+async def jobs_per_s(base: str, bus: Bus, count: int) -> float:
+    """From the first submission until the last result is kept by the marshaler at `base`."""
+    async with httpx.AsyncClient(base_url=base) as client:
         before = await completed(client)
         started = time.perf_counter()
         submitting = asyncio.create_task(submit_all(bus, count))
         while await completed(client) < before + count:
             assert time.perf_counter() - started < 120
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         spent = time.perf_counter() - started
     await submitting
     return count / spent
+
+
+async def submitter(server: NatsServer, base: str, count: int) -> float:
+    """Jobs per second, by a submitter of its own process."""
+    argv = ("-m", "tests.perf.queue_rig", server.url, base, str(count))
+    process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), 180)
+    return float(output)
+
+
+async def _main(url: str, base: str, count: int) -> None:
+    bus = Bus(NatsSettings(NATS_URL=url), "submitter")
+    bus.start()
+    assert await bus.wait_connected(5)
+    print(f"{await jobs_per_s(base, bus, count):.0f}", flush=True)
+    await bus.stop()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    configure_logging("submitter", "ERROR")
+    uvloop.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
