@@ -102,7 +102,7 @@ def test_ranks_on_two_hosts(suite: RunningSuite, environment: dict[str, str], tm
             {"model_name": "llama", "engine": "vllm", "max_model_len": 1024, "enforce_eager": True},
         )["plan"]["placement"][0]["reserved_mb"]
         for host in (suite, second):
-            fill(host, keep_mb=one_rank + 800)
+            fill(host, keep_mb=one_rank + 1200)
         wait_for(
             lambda: suite.request("GET", "node-registry", "/api/v1/nodes/second-node").json().get("managed")
         )
