@@ -1,7 +1,7 @@
 """The same job that does nothing on other queues, taking turns with ours in one run (`make bench-rivals`).
 
-Two worker processes and a submitter's each. Ours is submitted over NATS, each submission acknowledged, and keeps
-every item's state, history and result. Celery and taskiq run as they come, but for larger fetches of taskiq.
+Two worker processes and a submitter each. Ours is submitted over NATS, each submission acknowledged, and
+keeps every item's state, history and result. Celery and taskiq run as they come, but for taskiq's larger fetches.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ async def test_jobs_per_second(nats_server: NatsServer, tmp_path: Path) -> None:
     plain_nats, kept_nats = NatsServer(tmp_path / "plain"), NatsServer(tmp_path / "kept")
     plain_nats.start()
     kept_nats.start()
-    taskiq = (str(RIVALS / "bin/taskiq"), "worker", "taskiq_job:broker", "--workers", "2")
+    taskiq: tuple[str, ...] = (str(RIVALS / "bin/taskiq"), "worker", "taskiq_job:broker", "--workers", "2")
     taskiq += ("--max-async-tasks", "100", "--log-level", "ERROR", "--app-dir", str(JOBS))
     celery = (
         str(RIVALS / "bin/celery"),

@@ -1,7 +1,7 @@
 """The job that does nothing, on Celery with Redis; runs in `.rivals`.
 
-`celery -A celery_job worker` serves it; `python celery_job.py COUNT…` submits so many, waits for their results
-and prints jobs per second. RIVAL_REDIS is the server.
+`celery -A celery_job worker` serves it; `python celery_job.py COUNT` submits so many, waits for their
+results and prints jobs per second. RIVAL_REDIS is the server.
 """
 # mypy: disable-error-code="import-not-found,untyped-decorator,no-any-return"
 

@@ -1,8 +1,8 @@
 """The job that does nothing, on taskiq with JetStream; runs in `.rivals`.
 
-`taskiq worker taskiq_job:broker` serves it; `python taskiq_job.py COUNT…` submits so many, waits for their end
-and prints jobs per second. RIVAL_NATS is the server, RIVAL_RESULTS=1 keeps results, in the only store taskiq-nats
-has for them.
+`taskiq worker taskiq_job:broker` serves it; `python taskiq_job.py COUNT` submits so many, waits for their
+end and prints jobs per second. RIVAL_NATS is the server; RIVAL_RESULTS=1 keeps results, in the only store
+that taskiq-nats has for them.
 """
 # mypy: disable-error-code="import-not-found,untyped-decorator,no-any-return"
 

@@ -157,7 +157,8 @@ class Worker:
         if self._leaving:
             self._spawn(self._hand_back(item))
             return
-        self._stop_older(item)
+        if item.attempt > 1:
+            self._stop_older(item)
         key = (item.work_id, item.attempt)
         task = asyncio.create_task(self._attempt(item), name=f"work {item.work_id}")
         self._running[key] = task
