@@ -134,3 +134,11 @@ def test_alternatives_are_ranked_and_say_where() -> None:
     result = found(known("llama-3-70b"), [host("a", 8, H100)])
     assert [option["tensor_parallel_size"] for option in result.alternatives[:2]] == [4, 8]
     assert result.alternatives[0]["placement"][0]["node_id"] == "a"
+
+
+def test_only_the_cards_asked_for_by_index_are_taken() -> None:
+    asked = Wish(gpu_indices=(2, 3), tp=2)
+    result = found(known("qwen3-14b", max_len=8192), [host("a", 4, H100)], asked)
+    assert result.places[0].gpu_indices == (2, 3)
+    refused = plan(Model(vllm=known("qwen3-14b", max_len=8192)), [host("a", 2, H100)], asked)
+    assert isinstance(refused, NoFit)

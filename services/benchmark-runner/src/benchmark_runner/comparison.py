@@ -35,16 +35,19 @@ def compare(
     old, new = _by_key(baseline[1]), _by_key(candidate[1])
     changes: list[MetricChange] = []
     left_out: list[str] = []
+    complete = True
     for key in sorted(old.keys() | new.keys()):
         reason = _unfit(old.get(key), new.get(key))
         if reason is None:
             changes.extend(_changes(old[key], new[key], thresholds))
         else:
             left_out.append(f"{_name(old.get(key) or new[key])}: {reason}")
+            complete = complete and not (key in old and old[key].valid)
     return Comparison(
         baseline=baseline[0],
         candidate=candidate[0],
         regressed=any(change.verdict == "regression" for change in changes),
+        complete=complete,
         changes=changes,
         not_compared=left_out,
         thresholds=thresholds,

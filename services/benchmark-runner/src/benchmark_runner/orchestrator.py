@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from compute_common import jetstream, subjects
 from compute_common.bus import Bus
-from compute_common.enums import InstanceStatus
+from compute_common.enums import EngineKind, InstanceStatus, Strategy
 from compute_common.ids import new_id
-from compute_common.problems import Problem, unavailable
+from compute_common.problems import Problem, invalid, unavailable
 from compute_common.schemas.benchmark import BenchmarkRequest
 from compute_common.schemas.vllm import Instance
 
@@ -26,6 +26,41 @@ STOP_ATTEMPTS = 5
 
 class RunFailedError(Exception):
     """The run cannot go on; the message is the reason its record shows."""
+
+
+def layout(request: BenchmarkRequest) -> dict[str, object]:
+    """GPUs and degrees as the orchestrator takes them; without any of them the planner chooses.
+
+    422 where they contradict each other. Pure.
+    """
+    count, tp, pp = request.gpu_count, request.tensor_parallel_size, request.pipeline_parallel_size
+    indices = request.gpu_indices or None
+    if indices is not None:
+        if count is not None and count != len(set(indices)):
+            raise invalid(f"gpu_count is {count}, but gpu_indices names {len(set(indices))} GPUs")
+        count = len(set(indices))
+    if count == 0:
+        if (tp or 1) * (pp or 1) != 1:
+            raise invalid("gpu_count is 0: there is nothing to be parallel on")
+        return {"strategy": Strategy.CPU.value}
+    if count is not None and (tp or pp):
+        if count % ((tp or 1) * (pp or 1)) or (tp and pp and tp * pp != count):
+            raise invalid(f"tensor × pipeline parallel must be the {count} GPUs asked for")
+        tp, pp = tp or count // (pp or 1), pp or count // (tp or 1)
+    elif count is not None and count > 1:
+        tp = count
+    one = count == 1 and not tp and not pp and not _for_ram(request)
+    return {
+        "strategy": Strategy.SINGLE_GPU.value if one else None,
+        "tensor_parallel_size": tp,
+        "pipeline_parallel_size": pp,
+        "gpu_indices": sorted(set(indices)) if indices is not None else None,
+    }
+
+
+def _for_ram(request: BenchmarkRequest) -> bool:
+    """A GGUF runs on the processor, whatever the number of GPUs says."""
+    return request.engine is EngineKind.LLAMA_CPP or (request.model_path or "").endswith(".gguf")
 
 
 class Orchestrator:
@@ -111,7 +146,6 @@ class Orchestrator:
             "engine": request.engine,
             "max_model_len": longest + 16,
             "max_num_seqs": max(request.batch_sizes),
-            "tensor_parallel_size": request.tensor_parallel_size,
-            "pipeline_parallel_size": request.pipeline_parallel_size,
+            **layout(request),
         }
         return {key: value for key, value in asked.items() if value is not None}

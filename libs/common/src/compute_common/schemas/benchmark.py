@@ -254,6 +254,7 @@ class Comparison(Wire):
     baseline: str
     candidate: str
     regressed: bool
+    complete: bool = Field(description="Every valid cell of the baseline was compared")
     changes: list[MetricChange]
     not_compared: list[str] = Field([], description="Cells that only one has, or that are not valid, and why")
     thresholds: Thresholds

@@ -12,6 +12,7 @@ from compute_common.times import UtcTime
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256, examples=["meta-llama/Llama-3-70B"])]
 Degree = Annotated[int, Field(ge=1, le=1024)]
+GpuIndices = Annotated[list[Annotated[int, Field(ge=0, le=4096)]], Field(min_length=1, max_length=256)]
 
 
 class DeployRequest(Wire):
@@ -30,6 +31,7 @@ class DeployRequest(Wire):
     enforce_eager: bool | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     node_id: Identifier | None = None
+    gpu_indices: GpuIndices | None = Field(None, description="Only GPUs of these indices, on any host")
     strategy: Strategy | None = None
     tensor_parallel_size: Degree | None = None
     pipeline_parallel_size: Degree | None = None

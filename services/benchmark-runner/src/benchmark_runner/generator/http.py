@@ -27,6 +27,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[int] | None = None
         self._sink: Sink | None = None
         self._used = False
+        self._received: list[tuple[float, bytes]] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -72,7 +73,31 @@ class Connection(asyncio.Protocol):
     # --- what the event loop calls
 
     def data_received(self, data: bytes) -> None:
-        now = self.last = time.perf_counter()
+        """Only the stamp now: of many connections ready at once, parsing one would make the next late."""
+        self.last = time.perf_counter()
+        if not self._received:
+            asyncio.get_running_loop().call_soon(self._parse)
+        self._received.append((self.last, data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._parse()
+        if self._answer is None:
+            return
+        if self._in_body and not self._chunked and self._left is None:
+            self._finish(self._status, None)
+        elif self._used and not self._status and not self._buffer:
+            self._finish(None, StaleError())
+        else:
+            self._finish(None, BrokenError("the connection ended in the middle of an answer"))
+
+    # --- parts
+
+    def _parse(self) -> None:
+        received, self._received = self._received, []
+        for now, data in received:
+            self._take(data, now)
+
+    def _take(self, data: bytes, now: float) -> None:
         if self._answer is None:
             self.close()  # nobody asked for these bytes
             return
@@ -86,18 +111,6 @@ class Connection(asyncio.Protocol):
             return
         if over:
             self._finish(self._status, None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is None:
-            return
-        if self._in_body and not self._chunked and self._left is None:
-            self._finish(self._status, None)
-        elif self._used and not self._status and not self._buffer:
-            self._finish(None, StaleError())
-        else:
-            self._finish(None, BrokenError("the connection ended in the middle of an answer"))
-
-    # --- parts
 
     def _head(self) -> bool:
         """Whether the head is whole; then the buffer holds what came after it."""

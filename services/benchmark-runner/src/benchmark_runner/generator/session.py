@@ -15,7 +15,7 @@ from benchmark_runner.generator.samples import flat
 from benchmark_runner.plan import CellPlan
 from benchmark_runner.timing import RequestTiming
 
-PULSE_SECONDS = 0.01
+PULSE_SECONDS = 0.02
 WARMUP_TOKENS = 16
 Phase = Callable[[str, int, int], None]
 

@@ -38,6 +38,7 @@ def wish_of(request: DeployRequest) -> Wish:
         enforce_eager=bool(request.enforce_eager),
         gpu_memory_utilization=request.gpu_memory_utilization,
         node_id=request.node_id,
+        gpu_indices=tuple(request.gpu_indices) if request.gpu_indices is not None else None,
         strategy=request.strategy,
         tp=request.tensor_parallel_size,
         pp=request.pipeline_parallel_size,

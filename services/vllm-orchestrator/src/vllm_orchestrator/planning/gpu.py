@@ -37,7 +37,8 @@ def plan_gpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan |
     none was asked for), tensor parallel before stages, fewest cards.
     """
     profile = asked_for(profile, wish)
-    hosts = [host for host in hosts if host.gpus and wish.node_id in (None, host.node_id)]
+    hosts = [_asked_cards(host, wish) for host in hosts if wish.node_id in (None, host.node_id)]
+    hosts = [host for host in hosts if host.gpus]
     search = _Search(profile, hosts, wish)
     for level in (search.one_host, search.one_host_mixed, search.over_hosts):
         found = level()
@@ -55,6 +56,13 @@ def plan_gpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan |
                 alternatives=tuple(as_alternative(profile, other) for other in others),
             )
     return no_fit(profile, wish, hosts, search.closest, search.rejections())
+
+
+def _asked_cards(host: Host, wish: Wish) -> Host:
+    """The host with only the cards that were asked for by index."""
+    if wish.gpu_indices is None:
+        return host
+    return replace(host, gpus=tuple(gpu for gpu in host.gpus if gpu.index in wish.gpu_indices))
 
 
 def asked_for(profile: ModelProfile, wish: Wish) -> ModelProfile:

@@ -22,6 +22,7 @@ class Wish:
     enforce_eager: bool = False
     gpu_memory_utilization: float | None = None
     node_id: str | None = None
+    gpu_indices: tuple[int, ...] | None = None  # only these, on whichever host
     strategy: Strategy | None = None
     tp: int | None = None
     pp: int | None = None
