@@ -99,11 +99,11 @@ async def workers(server: NatsServer, base: str, count: int, slots: int = SLOTS)
         yield
 
 
-def submission(number: int) -> bytes:
-    return wire_json.dump({"work_type": "nothing", "payload": {"number": number}})
+def submission(number: int, work_type: str) -> bytes:
+    return wire_json.dump({"work_type": work_type, "payload": {"number": number}})
 
 
-async def submit_all(bus: Bus, count: int) -> float:
+async def submit_all(bus: Bus, count: int, work_type: str = "nothing") -> float:
     """Publish so many submissions, each acknowledged by the log, so many at a time; the seconds that took."""
     client = bus.client
     inbox = client.new_inbox()
@@ -121,7 +121,7 @@ async def submit_all(bus: Bus, count: int) -> float:
     subscription = await client.subscribe(inbox, cb=receipt)
     for number in range(count):
         await room.acquire()
-        await client.publish(subjects.WORK_SUBMIT, submission(number), reply=inbox)
+        await client.publish(subjects.WORK_SUBMIT, submission(number, work_type), reply=inbox)
     await done.wait()
     await subscription.unsubscribe()
     return time.perf_counter() - started

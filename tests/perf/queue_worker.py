@@ -1,6 +1,7 @@
-"""A worker with a job that does nothing: `python -m tests.perf.queue_worker NATS_URL NODE_ID SLOTS`."""
+"""A worker whose jobs do nothing: `python -m tests.perf.queue_worker NATS_URL NODE_ID SLOTS`."""
 
 import sys
+import time
 
 from compute_common.shell.logging import configure_logging
 from compute_node import Job, Worker
@@ -12,6 +13,10 @@ def worker(url: str, node_id: str, slots: int) -> Worker:
     @made.handles("nothing")
     async def nothing(job: Job) -> object:
         return job.payload["number"]
+
+    @made.handles("clock")
+    async def clock(job: Job) -> object:
+        return {"number": job.payload["number"], "started": time.time()}
 
     return made
 

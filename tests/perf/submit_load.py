@@ -1,7 +1,7 @@
 """Submissions over raw sockets: a client so light that the server is what is measured.
 
-Run beside the service (`python -m tests.perf.submit_load PORT CONNECTIONS SECONDS BATCH`). BATCH 1 is the single
-route, else the batch route with so many items. Prints items per second.
+Run beside the service (`python -m tests.perf.submit_load PORT CONNECTIONS SECONDS BATCH`). BATCH 1 is the
+single route, else the batch route with so many items. Prints items per second.
 """
 
 import asyncio
@@ -11,7 +11,11 @@ import time
 
 from tests.perf.ledger_load import Connection
 
-ITEM = {"work_type": "waits", "model_name": "llama-3-70b", "payload": {"prompt": "Explain NATS in a sentence."}}
+ITEM = {
+    "work_type": "waits",
+    "model_name": "llama-3-70b",
+    "payload": {"prompt": "Explain NATS in a sentence."},
+}
 
 
 def request(batch: int) -> bytes:

@@ -1,7 +1,7 @@
 """The same job that does nothing on other queues, taking turns with ours in one run (`make bench-rivals`).
 
 Two worker processes and a submitter each. Ours is submitted over NATS, each submission acknowledged, and
-keeps every item's state, history and result. Celery and taskiq run as they come, but for taskiq's larger fetches.
+keeps every item's state, history and result. Celery and taskiq run as they come, but for larger fetches.
 """
 
 import asyncio

@@ -28,6 +28,12 @@ class Receipts:
         Raises `Problem` 503 while NATS is away, else what the client raises: `nats.errors.Error` (nobody
         listens, payload too large, no answer in time), ValueError for an answer that is no object.
         """
+        return await (await self.send(subject, body, headers))
+
+    async def send(
+        self, subject: str, body: bytes, headers: dict[str, str] | None = None
+    ) -> asyncio.Future[Message]:
+        """Publish now; the acknowledgement comes as a future, which somebody must await."""
         if not self._bus.connected:
             raise unavailable("nats-unavailable", "NATS is not connected; it heals by itself, try again")
         if not self._prefix:
@@ -41,12 +47,13 @@ class Receipts:
             self._watching = loop.call_later(self._timeout_seconds, self._look)
         try:
             await self._bus.client.publish(subject, body, reply=inbox, headers=headers)
-            return await receipt
-        finally:
-            self._open.pop(inbox, None)
+        except BaseException:
+            del self._open[inbox]
+            raise
+        return receipt
 
     async def _answered(self, msg: Msg) -> None:
-        _, receipt = self._open.get(msg.subject, (0.0, None))
+        _, receipt = self._open.pop(msg.subject, (0.0, None))
         if receipt is None or receipt.done():
             return
         if msg.headers and msg.headers.get("Status") == "503":
@@ -61,9 +68,10 @@ class Receipts:
         """End those that waited long enough, and look again when the next one has."""
         loop = asyncio.get_running_loop()
         self._watching = None
-        for due, receipt in list(self._open.values()):
+        for inbox, (due, receipt) in list(self._open.items()):
             if due > loop.time():
                 self._watching = loop.call_at(due, self._look)
                 return
+            del self._open[inbox]
             if not receipt.done():
                 receipt.set_exception(nats.errors.TimeoutError())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -40,12 +39,12 @@ class Intake:
                 _require_sensible_start(request, time.time())
         bodies = [self._body(request) for request in requests]
         self._require_room(sum(item is None for item in known))
-        recorded = await asyncio.gather(
-            *(
-                self._record(request, body) if item is None else _already(item)
-                for request, body, item in zip(requests, bodies, known, strict=True)
-            )
-        )
+        new = [number for number, item in enumerate(known) if item is None]
+        seqs = dict(zip(new, await self._record([bodies[number] for number in new]), strict=True))
+        recorded = [
+            item or self._read_back(request, seqs[number])
+            for number, (request, item) in enumerate(zip(requests, known, strict=True))
+        ]
         return [answers.submitted(item, self._warnings(item)) for item in recorded]
 
     async def cancel(self, work_id: str, reason: str = "cancelled on request") -> CancelAnswer:
@@ -132,9 +131,15 @@ class Intake:
             raise Problem(413, "payload-too-large", detail)
         return body
 
-    async def _record(self, request: SubmitRequest, body: bytes) -> Item:
-        seq = await self._service.writer.publish(subjects.WORK_SUBMIT, body, new_id("submit"))
-        await self._applied(seq)
+    async def _record(self, bodies: list[bytes]) -> list[int]:
+        """The sequences under which the log has them, once the fold has them, too."""
+        if not bodies:
+            return []
+        seqs = await self._service.writer.publish_all(subjects.WORK_SUBMIT, bodies)
+        await self._applied(max(seqs))
+        return seqs
+
+    def _read_back(self, request: SubmitRequest, seq: int) -> Item:
         state = self._service.state
         item = state.items.get(request.work_id or f"w-{seq}")
         if item is None and request.idempotency_key:
@@ -187,10 +192,6 @@ def _require_sensible_start(request: SubmitRequest, now: float) -> None:
     if ahead > FARTHEST_START_SECONDS - LATE_START_SECONDS:
         days = FARTHEST_START_SECONDS / 86_400
         raise invalid(f"not_before is too far ahead; at most {days:g} days are accepted")
-
-
-async def _already(item: Item) -> Item:
-    return item
 
 
 def _other_body(work_id: str) -> Problem:

@@ -1,7 +1,9 @@
 """Writing to the work log, acknowledged; and reading single messages of it back."""
 
 import asyncio
+import contextlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import nats.errors
@@ -10,7 +12,7 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
 from compute_common import wire_json
-from compute_common.bus import Bus
+from compute_common.bus import Bus, Message
 from compute_common.jetstream import WORK_STREAM
 from compute_common.problems import Problem, conflict, unavailable
 from compute_common.receipts import Receipts
@@ -53,24 +55,43 @@ class LogWriter:
             raise unavailable("work-log-unavailable", "the work log cannot be read; try again") from error
         return int(message.seq or 0)
 
+    async def publish_all(self, subject: str, bodies: list[bytes]) -> list[int]:
+        """Record all of them; their sequences in order. A refusal is raised when all are answered."""
+        seqs: list[int] = []
+        for start in range(0, len(bodies), MAX_IN_FLIGHT):
+            with _refusals():
+                sent = [await self._receipts.send(subject, body) for body in bodies[start:][:MAX_IN_FLIGHT]]
+                await asyncio.wait(sent)
+                seqs += [_seq(receipt.result()) for receipt in sent]
+        return seqs
+
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         async with self._limit:
-            try:
-                receipt = await self._receipts.publish(subject, body, headers)
-            except nats.errors.MaxPayloadError as error:
-                raise Problem(
-                    413, "payload-too-large", "the item exceeds the payload limit; send less"
-                ) from error
-            except (nats.errors.Error, OSError, ValueError) as error:
-                detail = "the work log did not acknowledge in time; try again"
-                raise unavailable("work-log-unavailable", detail) from error
-        refusal = receipt.get("error")
-        if not isinstance(refusal, dict):
-            return int(receipt.get("seq", 0))
-        if refusal.get("err_code") in WRONG_LAST_SEQUENCE:
-            raise conflict("decided-meanwhile", "another marshaler decided since")
-        detail = "the work log takes no more now (its disk limit is reached); try again later"
-        raise unavailable("work-log-refused", detail, retry_after_seconds=5)
+            with _refusals():
+                return _seq(await self._receipts.publish(subject, body, headers))
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What goes wrong on the way, as a `Problem`."""
+    try:
+        yield
+    except nats.errors.MaxPayloadError as error:
+        raise Problem(413, "payload-too-large", "the item exceeds the payload limit; send less") from error
+    except (nats.errors.Error, OSError, ValueError) as error:
+        detail = "the work log did not acknowledge in time; try again"
+        raise unavailable("work-log-unavailable", detail) from error
+
+
+def _seq(receipt: Message) -> int:
+    """The sequence of an acknowledgement; `Problem` for one that is a refusal."""
+    refusal = receipt.get("error")
+    if not isinstance(refusal, dict):
+        return int(receipt.get("seq", 0))
+    if refusal.get("err_code") in WRONG_LAST_SEQUENCE:
+        raise conflict("decided-meanwhile", "another marshaler decided since")
+    detail = "the work log takes no more now (its disk limit is reached); try again later"
+    raise unavailable("work-log-refused", detail, retry_after_seconds=5)
 
 
 class Bodies:

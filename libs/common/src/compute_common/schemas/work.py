@@ -30,6 +30,9 @@ class Requirements(Wire):
     node_id: Identifier | None = None
 
 
+_ASKS_NOTHING = Requirements()
+
+
 class SubmitRequest(Wire):
     """A work item. The same id with the same body is the same item; with another body it is refused."""
 
@@ -52,7 +55,7 @@ class SubmitRequest(Wire):
     )
     max_retries: Annotated[int, Field(ge=0, le=100)] | None = None
     not_before: UtcTime | None = None
-    requirements: Requirements = Field(default_factory=Requirements)
+    requirements: Requirements = Field(default_factory=lambda: _ASKS_NOTHING)  # made once, not each time
     metadata: JsonObject = Field(default_factory=dict)
 
     @model_validator(mode="before")
