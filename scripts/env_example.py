@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 import benchmark_runner.settings
+import compute_docker_proxy.settings
 import compute_node.settings
 import gpu_orchestrator.settings
 import node_registry.settings
@@ -24,6 +25,7 @@ SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Work marshaling", work_marshaling.settings.Settings),
     ("Benchmark runner", benchmark_runner.settings.Settings),
     ("GPU orchestrator", gpu_orchestrator.settings.Settings),
+    ("Docker proxy", compute_docker_proxy.settings.ProxySettings),
     ("Node program", compute_node.settings.NodeSettings),
 )
 # What the image sets: the specification's values, where a process outside containers has others.
@@ -33,6 +35,7 @@ IN_CONTAINERS = {
     "NATS_SYS_PASSWORD": "compute-sys",
     "COMPUTE_HOME": "/var/lib/compute",
     "VLLM_MODEL_PATH": "/models",
+    "VLLM_MODEL_HOST_PATH": "/models",
     "ENGINE_BIND": "0.0.0.0",  # noqa: S104 - inside its container
     "ENGINE_ADVERTISE_HOST": "vllm-orchestrator",
 }
@@ -87,7 +90,6 @@ def _addresses() -> str:
         "# Where the embedded NATS of `compute up` listens (Compose: COMPUTE_BIND)",
         "NATS_HOST=127.0.0.1",
     ]
-    lines += ["# Host folder with models, mounted read-only as /models", "VLLM_MODEL_HOST_PATH=/models"]
     for spec in SERVICES:
         lines += [f"# {spec.name}: address, and the port published on this host"]
         lines += [f"{spec.variable}_URL=http://{spec.name}:{spec.port}", f"{spec.variable}_PORT={spec.port}"]

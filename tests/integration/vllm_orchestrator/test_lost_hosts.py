@@ -26,7 +26,7 @@ from tests.integration.vllm_orchestrator.hosts import (
     until,
     until_status,
 )
-from tests.integration.vllm_orchestrator.test_killed import Orchestrator
+from tests.integration.vllm_orchestrator.program import Orchestrator
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.vllm_orchestrator.hosts import INSTANCES, SMOLLM, ledger
-from tests.integration.vllm_orchestrator.test_killed import Orchestrator
+from tests.integration.vllm_orchestrator.program import Orchestrator
 from tests.support.nats import NatsServer
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(90)]

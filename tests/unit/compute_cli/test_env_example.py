@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 FIXED_IN_CONTAINERS = {
     "COMPUTE_HOME", "VLLM_MODEL_PATH", "BENCHMARK_OUTPUT_DIR", "ENGINE_BIND", "ENGINE_ADVERTISE_HOST",
     "COMPUTE_PROC_ROOT", "COMPUTE_SYS_ROOT",
+    "DOCKER_SOCKET", "DOCKER_PROXY_SOCKET", "DOCKER_PROXY_GROUP", "ENGINE_DOCKER_NETWORK",
 }  # fmt: skip
 
 
@@ -55,7 +56,8 @@ def test_the_values_of_the_specification_are_the_defaults() -> None:
 
 
 def test_compose_hands_every_variable_on(generator: ModuleType) -> None:
-    compose = (ROOT / "docker-compose.yml").read_text()
+    files = ("docker-compose.yml", "deploy/compose.docker-runtime.yml")
+    compose = "\n".join((ROOT / name).read_text() for name in files)
     handed = dict(re.findall(r"^ +(\w+): \$\{\1:-(.*)\}$", compose, re.MULTILINE))
     for _title, settings in generator.SECTIONS:
         for name, _field in generator.variables(settings):

@@ -67,7 +67,7 @@ async def _serve_host(service: "VllmOrchestrator") -> None:
 
     async def status(body: Message) -> object:
         if "rank" in body:
-            return service.parts.state(RankRef.model_validate(body["rank"]))
+            return await service.parts.state(RankRef.model_validate(body["rank"]))
         ask = StatusAsk.model_validate(body)
         if ask.instance_name is not None and ask.log_lines:
             desk.require(ask.instance_name)

@@ -23,8 +23,9 @@ from vllm_orchestrator.downloads.hub import Hub
 from vllm_orchestrator.downloads.local import LocalModels
 from vllm_orchestrator.downloads.peers import FileServer
 from vllm_orchestrator.downloads.pulls import Pulls
-from vllm_orchestrator.engines.binary import LlamaServers, find_llama_server
+from vllm_orchestrator.engines.binary import find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
+from vllm_orchestrator.engines.runtimes import Runtimes
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.attached import Attachments
@@ -71,12 +72,13 @@ class VllmOrchestrator(Service):
         self.planner = Planner(settings, folder, hosts, self.node_id, HubProfiles(hub))
         self.pulls = Pulls(self.bus, self.node_id, self.local_models, hub)
         self.file_server = FileServer(self.bus, self.node_id, self.local_models)
+        owner = f"{self.node_id} {settings.compute_home.absolute()}"  # marks this orchestrator's engines
+        self.runtimes = Runtimes(settings, self.files, owner, self.node_id)
         tools = self._tools(ledger)
-        llama = LlamaServers(settings.llama_server_bin)
         self.roster = Roster(tools)
         self.parts = Parts(self.roster, self.table, tools)
         self.adoption = Adoption(
-            self.roster, self.parts, table=self.table, tools=tools, announcer=self.announcer, llama=llama
+            self.roster, self.parts, table=self.table, tools=tools, announcer=self.announcer
         )
         self.table.on_lost = self._lost
         self.desk = Desk(
@@ -88,7 +90,6 @@ class VllmOrchestrator(Service):
             adoption=self.adoption,
             tools=tools,
             announcer=self.announcer,
-            llama=llama,
         )
         self.groups = Groups(self.desk, self.table)
         self.waker = Waker(self.desk, self.table, self.node_id, settings.engine_start_seconds)
@@ -124,7 +125,7 @@ class VllmOrchestrator(Service):
             changed=self.announcer.changed,
             tell=self.announcer.tell,
             ports_taken=self._ports_taken,
-            owner=f"{self.node_id} {self.settings.compute_home.absolute()}",
+            runtimes=self.runtimes,
             models=ModelFiles(self.pulls),
         )
 
@@ -168,6 +169,7 @@ class VllmOrchestrator(Service):
         await self.takeover.release()
         await self.pulls.stop()
         await self.roster.leave()
+        await self.runtimes.close()
         await self.client.aclose()
 
     async def _on_connect(self) -> None:
@@ -205,7 +207,7 @@ class VllmOrchestrator(Service):
                 log.exception("repeating instance events failed")
 
     def _ports_taken(self) -> set[int]:
-        return {record.port for record in self.table.own() if record.port and record.pid is not None}
+        return {record.port for record in self.table.own() if record.port and record.has_engine}
 
 
 class _InstanceCounts(Collector):

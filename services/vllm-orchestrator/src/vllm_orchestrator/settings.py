@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -17,10 +18,15 @@ class Settings(ServiceSettings):
         validation_alias=env("VLLM_MODEL_PATH"),
         description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
     )
+    vllm_runtime: Literal["auto", "process", "docker"] = Field(
+        "auto",
+        validation_alias=env("VLLM_RUNTIME"),
+        description="auto: by a binary of this host, else in containers where the Docker proxy answers",
+    )
     vllm_docker_image: str = Field(
         "vllm/vllm-openai:v0.32.0",
         validation_alias=env("VLLM_DOCKER_IMAGE"),
-        description="The image in generated compose files for vLLM",
+        description="vLLM's image, in containers and compose files; its CPU and ROCm builds follow the tag",
     )
     llama_server_bin: Path | None = Field(
         None,
@@ -30,7 +36,22 @@ class Settings(ServiceSettings):
     llama_docker_image: str = Field(
         "ghcr.io/ggml-org/llama.cpp:server",
         validation_alias=env("LLAMA_DOCKER_IMAGE"),
-        description="The image in generated compose files for llama_cpp",
+        description="llama.cpp's image, in containers and generated compose files",
+    )
+    docker_proxy_socket: Path | None = Field(
+        None,
+        validation_alias=env("DOCKER_PROXY_SOCKET"),
+        description="Unix socket of the Docker proxy; default $COMPUTE_HOME/docker-proxy.sock",
+    )
+    engine_docker_network: str = Field(
+        "",
+        validation_alias=env("ENGINE_DOCKER_NETWORK"),
+        description="Engines in containers join it and publish nothing; empty: published at ENGINE_BIND",
+    )
+    model_host_path: Path | None = Field(
+        None,
+        validation_alias=env("VLLM_MODEL_HOST_PATH"),
+        description="In containers: the host's folder with models, mounted read-only as VLLM_MODEL_PATH",
     )
     engine_bind: str = Field(
         "127.0.0.1", validation_alias=env("ENGINE_BIND"), description="Address engines listen on"
@@ -121,6 +142,20 @@ class Settings(ServiceSettings):
         if self.vllm_model_path is not None:
             return self.vllm_model_path
         return Path("/models") if in_container() else self.compute_home / "models"
+
+    @property
+    def models_of_host(self) -> str:
+        """The folder of models as the Docker Engine knows it."""
+        return str((self.model_host_path or self.model_root).absolute())
+
+    @property
+    def docker_proxy(self) -> Path:
+        return self.docker_proxy_socket or self.compute_home / "docker-proxy.sock"
+
+    @property
+    def own_host(self) -> str:
+        """Where this host itself reaches its engines."""
+        return "127.0.0.1" if self.engine_bind in ("0.0.0.0", "") else self.engine_bind  # noqa: S104
 
     @property
     def port_range(self) -> range:

@@ -81,6 +81,13 @@ class EngineFiles:
         except OSError:
             return 0
 
+    def written(self, name: str) -> float:
+        """When an engine's log last grew, in seconds since the epoch; 0 without one."""
+        try:
+            return self.log(name).stat().st_mtime
+        except OSError:
+            return 0.0
+
     def since(self, name: str, offset: int) -> tuple[list[str], int]:
         """Whole lines added after `offset` and where to go on; from the start when the log was emptied."""
         if offset > self.size(name):

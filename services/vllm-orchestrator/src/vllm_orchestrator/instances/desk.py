@@ -11,12 +11,10 @@ from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem, conflict, not_found, unavailable
 from compute_common.schemas.vllm import DeployAnswer, DeployRequest, Instance, StopAnswer
 from compute_common.times import utc_now
-from vllm_orchestrator.engines.binary import LlamaServers
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of, refusal
-from vllm_orchestrator.instances.equipment import equip
 from vllm_orchestrator.instances.planner import ANYWHERE, Berth, Planner
 from vllm_orchestrator.instances.record import Record, default_name, request_of
 from vllm_orchestrator.instances.roster import ENDED, Roster
@@ -47,7 +45,6 @@ class Desk:
         adoption: Adoption,
         tools: Tools,
         announcer: Announcer,
-        llama: LlamaServers,
     ) -> None:
         self._bus = bus
         self._node_id = node_id
@@ -57,7 +54,6 @@ class Desk:
         self._adoption = adoption
         self._tools = tools
         self._announcer = announcer
-        self._llama = llama
 
     # --- deploy
 
@@ -92,7 +88,7 @@ class Desk:
             if record.node_id != self._node_id:
                 named = request.model_copy(update={"instance_name": name})
                 return 202, await self._forward(record.node_id, named, berth)
-            await equip(record, self._llama)
+            await launch.equip(record, self._tools)
             await self._tools.models.check(record)
             launch.give_port(record, self._tools)
             begin(record)

@@ -1,14 +1,10 @@
-"""One start of an engine on this host: its port, its process, the file that names it, its bound memory."""
+"""One start of an engine on this host: its port, the engine itself, what the record says of it."""
 
 import structlog
 
-from vllm_orchestrator.engines import process as engines
-from vllm_orchestrator.engines import shared_memory
+from compute_common.enums import EngineKind
 from vllm_orchestrator.engines.activity import idle_within
-from vllm_orchestrator.engines.files import EngineFile
-from vllm_orchestrator.engines.marks import marks
-from vllm_orchestrator.engines.ports import free_port, is_free
-from vllm_orchestrator.engines.process import EngineProcess, group_members
+from vllm_orchestrator.engines.runtime import Engine, Order, Runtime, Told
 from vllm_orchestrator.instances.endpoints import endpoints_of
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.tools import Tools
@@ -16,58 +12,52 @@ from vllm_orchestrator.instances.tools import Tools
 log = structlog.get_logger("engine")
 
 
+def runtime_of(record: Record, tools: Tools) -> Runtime:
+    return tools.runtimes.named(record.runtime)
+
+
+def engine_of(record: Record, tools: Tools) -> Engine | None:
+    """The engine that the record names, living or not."""
+    if record.container_id is not None:
+        return tools.runtimes.docker.engine(record.instance_name, record.container_id)
+    file = tools.files.read(record.instance_name)
+    process = record.process or (file.process if file is not None else None)
+    return tools.runtimes.process.engine(record.instance_name, process) if process is not None else None
+
+
+async def equip(record: Record, tools: Tools) -> None:
+    """Choose its runtime, and put this host's engine into the argv. Problem 503 names what is missing."""
+    name, command = await tools.runtimes.equip(record.engine or EngineKind.VLLM, record.command)
+    record.runtime = "docker" if name == "docker" else "process"
+    record.command = command
+
+
 def give_port(record: Record, tools: Tools) -> None:
     """The port it had, when that is free; else another, in the argv and the endpoints too."""
-    settings = tools.settings
-    taken = tools.ports_taken()
-    port = record.port
-    if port is None or port in taken or not is_free(settings.engine_bind, port):
-        port = free_port(settings.engine_bind, settings.port_range, taken)
-    record.port = port
+    runtime = runtime_of(record, tools)
+    port = record.port = runtime.port(record.port, tools.ports_taken())
     at = record.command.index("--port") + 1
     record.command = [*record.command[:at], str(port), *record.command[at + 1 :]]
-    record.endpoints = endpoints_of(settings.advertise_host, port)
+    record.endpoints = endpoints_of(runtime.public_host(record.instance_name, alone=not record.ranks), port)
 
 
-def spawn(record: Record, tools: Tools) -> EngineProcess:
-    """Start the record's command and note its process. OSError when it cannot be started.
-
-    The mark in its environment finds it again where we die before the note is written.
-    """
-    name = record.instance_name
-    environment = {**record.environment, **marks(tools.owner, name, record.epoch)}
-    process = engines.spawn(record.command, environment, tools.files.log(name))
-    record.pid, record.start_time = process.pid, process.start_time
-    note(record, tools, {})
-    log.info("engine started", instance=name, pid=process.pid, port=record.port)
-    return process
+async def prepare(record: Record, tools: Tools, told: Told) -> None:
+    """Fetch what its runtime lacks."""
+    await runtime_of(record, tools).prepare(_order(record), told)
 
 
-def note(record: Record, tools: Tools, shared: dict[str, int]) -> None:
-    """Write the engine's file."""
-    if record.pid is None or record.start_time is None:
-        return
-    tools.files.write(
-        EngineFile(
-            instance_name=record.instance_name,
-            pid=record.pid,
-            start_time=record.start_time,
-            port=record.port or 0,
-            argv=record.command,
-            epoch=record.epoch,
-            shared_memory=shared,
-        )
-    )
+async def start(record: Record, tools: Tools) -> Engine:
+    """Start the record's command and note what runs. OSError or Problem when it cannot be started."""
+    engine = await runtime_of(record, tools).start(_order(record))
+    record.held_by(engine.holder)
+    log.info("engine started", instance=record.instance_name, engine=engine.identity, port=record.port)
+    return engine
 
 
-def note_shared_memory(record: Record, tools: Tools) -> None:
-    """Remember which segments the engine has, for the day it is killed while nobody looks."""
-    if record.pid is None:
-        return
-    file = tools.files.read(record.instance_name)
-    held = shared_memory.held_by(group_members(record.pid))
-    if file is not None and file.shared_memory != held:
-        note(record, tools, held)
+def note_again(record: Record, tools: Tools) -> None:
+    """Write the file of an adopted process whose start was cut short before it."""
+    if record.process is not None and tools.files.read(record.instance_name) is None:
+        tools.runtimes.process.note(_order(record), record.process)
 
 
 async def drain(record: Record, tools: Tools, limit: float) -> float:
@@ -82,30 +72,30 @@ async def drain(record: Record, tools: Tools, limit: float) -> float:
     return stop + limit if idle is None else stop
 
 
-async def clear(record: Record, tools: Tools, process: EngineProcess | None, limit_seconds: float) -> None:
-    """Nothing of the engine is left, and the record says so."""
-    await clear_process(record.instance_name, tools, process, limit_seconds)
-    record.pid = record.start_time = None
+async def clear(record: Record, tools: Tools, engine: Engine | None, limit_seconds: float) -> None:
+    """Nothing of the engine is left, and the record says so. Raises Problem where it cannot be ended."""
+    if engine is not None:
+        await engine.end(limit_seconds)
+    tools.files.remove(record.instance_name)
+    record.held_by({})
 
 
-async def clear_process(name: str, tools: Tools, process: EngineProcess | None, limit_seconds: float) -> None:
-    """No member of the engine's group, no shared memory of it, no file."""
-    file = tools.files.read(name)
-    left = dict(file.shared_memory) if file is not None else {}
-    if process is not None:
-        left |= shared_memory.held_by(group_members(process.pid))
-        await engines.end(process, limit_seconds)
-    swept = shared_memory.sweep(left)
-    if swept:
-        log.info("shared memory swept", instance=name, segments=len(swept))
-    tools.files.remove(name)
-
-
-def loopback(tools: Tools) -> str:
-    """Where this host itself reaches its engines."""
-    host = tools.settings.engine_bind
-    return "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104
+def own_host(record: Record, tools: Tools) -> str:
+    """Where this host itself reaches the engine."""
+    return runtime_of(record, tools).own_host(record.instance_name, alone=not record.ranks)
 
 
 def own_metrics(record: Record, tools: Tools) -> str:
-    return endpoints_of(loopback(tools), record.port or 0).metrics or ""
+    return endpoints_of(own_host(record, tools), record.port or 0).metrics or ""
+
+
+def _order(record: Record) -> Order:
+    return Order(
+        instance_name=record.instance_name,
+        epoch=record.epoch,
+        kind=record.engine or EngineKind.VLLM,
+        command=record.command,
+        environment=record.environment,
+        port=record.port or 0,
+        alone=not record.ranks,
+    )

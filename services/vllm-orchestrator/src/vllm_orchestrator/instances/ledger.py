@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import structlog
 
@@ -35,9 +36,9 @@ class LedgerClient:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def bind(self, node_id: str, reservation_id: str, pid: int, start_time: float) -> None:
-        """Bind to a process and its session; Problem when the reservation is gone."""
-        body = {"reservation_id": reservation_id, "pid": pid, "start_time": start_time}
+    async def bind(self, node_id: str, reservation_id: str, holder: Mapping[str, object]) -> None:
+        """Bind to a process and its session, or a container; Problem when the reservation is gone."""
+        body = {"reservation_id": reservation_id, **holder}
         await self._ask("bind", node_id, body)
 
     async def renew(self, node_id: str, reservation_id: str) -> None:

@@ -4,13 +4,9 @@ from pathlib import Path
 
 import structlog
 
+from compute_common.enums import EngineKind
 from compute_common.problems import Problem, conflict, invalid
-from vllm_orchestrator.engines import process as engines
-from vllm_orchestrator.engines.files import EngineFile
-from vllm_orchestrator.engines.marks import MarkedEngine, marks
-from vllm_orchestrator.engines.process import EngineProcess
-from vllm_orchestrator.instances import launch
-from vllm_orchestrator.instances.equipment import vllm_binary
+from vllm_orchestrator.engines.runtime import Engine, FoundEngine, Order
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.table import InstanceTable
@@ -31,40 +27,39 @@ class Parts:
         self._roster = roster
         self._table = table
         self._tools = tools
-        self._held: dict[str, tuple[int, EngineProcess]] = {}
+        self._held: dict[str, tuple[int, Engine]] = {}
 
     async def start(self, order: RankOrder) -> RankState:
         """Start a part and bind its memory. Problem where this host cannot."""
         self._check(order)
-        command = [vllm_binary(), *order.arguments]
         name, tools = order.instance_name, self._tools
+        runtime, command = await tools.runtimes.equip(EngineKind.VLLM, ["vllm", *order.arguments])
         async with self._roster.lock(name):
             if name in self._roster:
                 raise conflict("instance-exists", f"the instance '{name}' itself runs on this host")
             await self._end(name)
-            environment = {**order.environment, **marks(tools.owner, name, order.epoch)}
-            process = engines.spawn(command, environment, tools.files.log(name))
-            self._held[name] = (order.epoch, process)
-            tools.files.write(EngineFile(name, process.pid, process.start_time, 0, command, order.epoch))
-            log.info("part started", instance=name, rank=order.rank, pid=process.pid)
-            await self._bind(order, process)
-        return self.state(RankRef(instance_name=name, epoch=order.epoch))
+            part = Order(name, order.epoch, EngineKind.VLLM, command, order.environment, 0, alone=False)
+            engine = await tools.runtimes.named(runtime).start(part)
+            self._held[name] = (order.epoch, engine)
+            log.info("part started", instance=name, rank=order.rank, engine=engine.identity)
+            await self._bind(order, engine)
+        return await self.state(RankRef(instance_name=name, epoch=order.epoch))
 
-    def state(self, ref: RankRef) -> RankState:
+    async def state(self, ref: RankRef) -> RankState:
         """Whether the part lives."""
-        epoch, process = self._held.get(ref.instance_name, (None, None))
-        lives = process is not None and epoch == ref.epoch and engines.alive(process)
+        epoch, engine = self._held.get(ref.instance_name, (None, None))
+        lives = engine is not None and epoch == ref.epoch and await engine.alive()
         return RankState(instance_name=ref.instance_name, node_id=self._tools.node_id, alive=lives)
 
     async def stop(self, ref: RankRef) -> RankState:
         """End the part, unless it belongs to a later life of the instance."""
         async with self._roster.lock(ref.instance_name):
-            epoch, _process = self._held.get(ref.instance_name, (0, None))
+            epoch, _engine = self._held.get(ref.instance_name, (0, None))
             if epoch <= ref.epoch:
                 await self._end(ref.instance_name)
-        return self.state(ref)
+        return await self.state(ref)
 
-    def adopt(self, found: list[MarkedEngine]) -> list[MarkedEngine]:
+    def adopt(self, found: list[FoundEngine]) -> list[FoundEngine]:
         """After a start: hold the parts among these engines that their records still want."""
         ours = [
             each
@@ -72,8 +67,8 @@ class Parts:
             if each.leads and self._wanted(self._table.get(each.instance_name), each.epoch)
         ]
         for each in ours:
-            log.info("part adopted", instance=each.instance_name, pid=each.process.pid)
-            self._held[each.instance_name] = (each.epoch, each.process)
+            log.info("part adopted", instance=each.instance_name, engine=each.engine.identity)
+            self._held[each.instance_name] = (each.epoch, each.engine)
         return ours
 
     def __contains__(self, name: str) -> bool:
@@ -81,7 +76,7 @@ class Parts:
 
     async def look(self) -> None:
         """End the parts whose instance was stopped, removed or moved while this host did not hear it."""
-        for name, (epoch, _process) in list(self._held.items()):
+        for name, (epoch, _engine) in list(self._held.items()):
             record = await self._table.fetch(name)
             if not self._wanted(record, epoch):
                 log.warning("a part without its instance is ended", instance=name)
@@ -92,18 +87,16 @@ class Parts:
             return False
         return any(part.node_id == self._tools.node_id for part in record.ranks)
 
-    async def _bind(self, order: RankOrder, process: EngineProcess) -> None:
+    async def _bind(self, order: RankOrder, engine: Engine) -> None:
         try:
-            await self._tools.ledger.bind(
-                self._tools.node_id, order.reservation_id, process.pid, process.start_time
-            )
+            await self._tools.ledger.bind(self._tools.node_id, order.reservation_id, engine.holder)
         except Problem as problem:  # the ledger may see other pids; the head renews nothing for us
             log.warning("part not bound", instance=order.instance_name, cause=problem.cause)
 
     async def _end(self, name: str) -> None:
-        _epoch, process = self._held.pop(name, (0, None))
-        if process is not None:
-            await launch.clear_process(name, self._tools, process, self._tools.settings.engine_stop_seconds)
+        _epoch, engine = self._held.pop(name, (0, None))
+        if engine is not None:
+            await engine.end(self._tools.settings.engine_stop_seconds)
 
     def _check(self, order: RankOrder) -> None:
         """Only what a head renders: a headless rank of a model that is here."""

@@ -9,7 +9,7 @@ from compute_common.ids import new_id
 from compute_common.problems import Problem
 from compute_common.schemas.gpu import ReserveRequest
 from compute_common.schemas.vllm import Placement
-from vllm_orchestrator.engines.process import EngineProcess, alive
+from vllm_orchestrator.engines.runtime import Engine
 from vllm_orchestrator.instances.ledger import LEASE_SECONDS
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.tools import Tools
@@ -44,23 +44,23 @@ class Promise:
             await self.release()
             raise
 
-    async def bind(self, process: EngineProcess) -> None:
+    async def bind(self, engine: Engine) -> None:
         """At once, not when it is ready: a loading engine would be counted beside its own reservation."""
         node_id = self._tools.node_id
         self._renew_at = None
         try:
-            await self._bind(node_id, process)
+            await self._bind(node_id, engine)
         except Problem as problem:
-            if not alive(process):
+            if not await engine.alive():
                 return  # the exit is the news, not the bind
-            if problem.cause == "no-such-process" or problem.status not in (404, 409):
+            if problem.cause in ("no-such-process", "no-such-container") or problem.status not in (404, 409):
                 # The ledger may live in a container of its own and see other pids: renew instead of binding.
                 log.warning("not bound, renewing", instance=self._record.instance_name, cause=problem.cause)
                 self._renew_at = time.monotonic() + RENEW_SECONDS
                 return
             self._record.reservations.pop(node_id, None)  # an expired promise: ask anew
             await self.reserve()
-            await self._bind(node_id, process)
+            await self._bind(node_id, engine)
 
     async def keep(self) -> None:
         """Renew a reservation that could not be bound; does nothing until it is time."""
@@ -102,9 +102,9 @@ class Promise:
             return
         await self._tools.ledger.release(place.node_id, reservation)
 
-    async def _bind(self, node_id: str, process: EngineProcess) -> None:
+    async def _bind(self, node_id: str, engine: Engine) -> None:
         reservation = self._record.reservations[node_id]
-        await self._tools.ledger.bind(node_id, reservation, process.pid, process.start_time)
+        await self._tools.ledger.bind(node_id, reservation, engine.holder)
 
     def _ask(self, place: Placement) -> ReserveRequest:
         record = self._record

@@ -1,7 +1,7 @@
 """`Record`: an instance as it is kept, and what follows from a request alone."""
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -31,8 +31,10 @@ class Record(Instance):
     request: JsonObject = {}
     reservation_key: str | None = Field(None, description="Asked with; kept before the ledgers are asked")
     reservations: dict[str, str] = Field({}, description="Node id → reservation id")
+    runtime: Literal["process", "docker"] = "process"
     pid: int | None = None
     start_time: float | None = None
+    container_id: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     port: int | None = None
     ranks: list[RankPart] = Field([], description="Ranks 1 and up of a layout over several hosts")
     environment: dict[str, str] = Field({}, description="What the engine gets beside our own environment")
@@ -42,6 +44,16 @@ class Record(Instance):
         if self.pid is None or self.start_time is None:
             return None
         return EngineProcess(self.pid, self.start_time)
+
+    @property
+    def has_engine(self) -> bool:
+        return self.pid is not None or self.container_id is not None
+
+    def held_by(self, holder: Mapping[str, object]) -> None:
+        """Note what runs for it: `pid` and `start_time`, `container_id`, or nothing."""
+        known = {"pid": None, "start_time": None, "container_id": None, **holder}
+        for name, value in known.items():
+            setattr(self, name, value)
 
     def public(self) -> Instance:
         """What other programs see."""

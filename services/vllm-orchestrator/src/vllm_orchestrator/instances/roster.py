@@ -6,7 +6,8 @@ from weakref import WeakValueDictionary
 import structlog
 
 from compute_common.enums import InstanceStatus
-from vllm_orchestrator.engines.process import EngineProcess
+from vllm_orchestrator.engines.runtime import Engine
+from vllm_orchestrator.instances.launch import engine_of
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.runner import Runner
 from vllm_orchestrator.instances.tools import Tools
@@ -31,10 +32,10 @@ class Roster:
     def __contains__(self, name: str) -> bool:
         return name in self._runners
 
-    def process(self, name: str) -> EngineProcess | None:
-        """The process supervised under that name now."""
+    def engine(self, name: str) -> Engine | None:
+        """The engine supervised under that name now."""
         runner = self._runners.get(name)
-        return runner.process if runner is not None else None
+        return runner.engine if runner is not None else None
 
     def supervise(self, runner: Runner) -> None:
         """Begin its life; it replaces whoever had the name and has ended."""
@@ -65,4 +66,4 @@ class Roster:
 
     def _take(self, record: Record) -> Runner:
         runner = self._runners.pop(record.instance_name, None)
-        return runner or Runner(record, self._tools, record.process)
+        return runner or Runner(record, self._tools, engine_of(record, self._tools))

@@ -11,8 +11,7 @@ from compute_common.problems import Problem
 from compute_common.schemas.vllm import StartProgress
 from compute_common.tasks import end_tasks
 from compute_common.times import utc_now
-from vllm_orchestrator.engines import process as engines
-from vllm_orchestrator.engines.process import EngineProcess
+from vllm_orchestrator.engines.runtime import Engine
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.promise import Promise
 from vllm_orchestrator.instances.ranks import Ranks
@@ -34,10 +33,10 @@ AWAY_SECONDS = 2
 class Runner:
     """Supervises one record's engine in a task. Cancelling the task leaves the engine running."""
 
-    def __init__(self, record: Record, tools: Tools, adopted: EngineProcess | None = None) -> None:
+    def __init__(self, record: Record, tools: Tools, adopted: Engine | None = None) -> None:
         self.record = record
         self._tools = tools
-        self._process = adopted
+        self._engine = adopted
         self._promise = Promise(record, tools)
         self._ranks = Ranks(record, tools)
         self._watch = Watch(record, tools, self._promise, self._ranks)
@@ -46,8 +45,8 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def process(self) -> EngineProcess | None:
-        return self._process
+    def engine(self) -> Engine | None:
+        return self._engine
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"engine {self.record.instance_name}")
@@ -99,32 +98,34 @@ class Runner:
 
     async def _one_life(self) -> str | None:
         """From start to end, and why it ended; None when nobody needs it any more."""
-        process = self._process
-        if process is None:
+        engine = self._engine
+        if engine is None:
             try:
-                process = await self._start()
+                engine = await self._start()
             except Problem as problem:
-                if not self.record.ranks or problem.cause in AWAY:
+                again = problem.cause == "port-taken" or (self.record.ranks and problem.cause not in AWAY)
+                if not again:
                     raise
                 return problem.detail
-        reason = await self._watch.until_ready(process, first=not self._was_ready)
+        reason = await self._watch.until_ready(engine, first=not self._was_ready)
         if reason is not None:
             return reason
-        await self._is_ready(process)
-        return await self._watch.until_exit(process)
+        await self._is_ready(engine)
+        return await self._watch.until_exit(engine)
 
-    async def _start(self) -> EngineProcess:
+    async def _start(self) -> Engine:
         record, tools = self.record, self._tools
         if not self._promise.whole:
             await self._watch.phase("reserving", 0)
             await self.reserve(0 if record.ranks else LEDGER_PATIENCE_SECONDS)
         await tools.models.bring(record, self._waits)
         launch.give_port(record, tools)
+        await launch.prepare(record, tools, self._waits)
         await self._watch.phase("starting", STARTED_PERCENT)
         await self._ranks.start()
-        self._process = launch.spawn(record, tools)
-        await self._promise.bind(self._process)
-        return self._process
+        self._engine = await launch.start(record, tools)
+        await self._promise.bind(self._engine)
+        return self._engine
 
     async def _waits(self) -> None:
         """Its files are coming: keep what is promised, say how far they are."""
@@ -141,13 +142,13 @@ class Runner:
             await self._tools.changed(record)
         await asyncio.sleep(AWAY_SECONDS)
 
-    async def _is_ready(self, process: EngineProcess) -> None:
+    async def _is_ready(self, engine: Engine) -> None:
         record = self.record
         self._was_ready = True
         record.status = InstanceStatus.READY
         record.ready_at = record.ready_at or utc_now()
-        record.progress = StartProgress(phase="ready", percent=100, bytes=engines.resident_bytes(process))
-        launch.note_shared_memory(record, self._tools)
+        record.progress = StartProgress(phase="ready", percent=100, bytes=await engine.resident_bytes())
+        await engine.look()
         await self._tools.changed(record)
 
     async def _fall_asleep(self) -> None:
@@ -187,7 +188,10 @@ class Runner:
         await asyncio.sleep(BACKOFF_SECONDS[min(len(self._crashes), len(BACKOFF_SECONDS)) - 1])
 
     async def _fail(self, reason: str) -> None:
-        await self._clear()
+        try:
+            await self._clear()
+        except Problem as problem:  # its promise stays, and the next adoption ends it
+            reason = f"{reason}\nand it could not be ended: {problem.detail}"
         record = self.record
         record.status = InstanceStatus.FAILED
         record.desired = "stopped"
@@ -200,8 +204,8 @@ class Runner:
         """Nothing left behind: no member of the group, no shared memory, no engine file, no reservation."""
         record, tools = self.record, self._tools
         limit = tools.settings.engine_stop_seconds
-        if drain_seconds and self._process is not None and engines.alive(self._process):
+        if drain_seconds and self._engine is not None and await self._engine.alive():
             limit = await launch.drain(record, tools, drain_seconds)
-        await asyncio.gather(launch.clear(record, tools, self._process, limit), self._ranks.stop())
-        self._process = None
+        await asyncio.gather(launch.clear(record, tools, self._engine, limit), self._ranks.stop())
+        self._engine = None
         await self._promise.release()

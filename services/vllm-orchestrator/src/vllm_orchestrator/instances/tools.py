@@ -8,6 +8,7 @@ import httpx
 from compute_common.bus import Bus
 from vllm_orchestrator.downloads.deploying import ModelFiles
 from vllm_orchestrator.engines.files import EngineFiles
+from vllm_orchestrator.engines.runtimes import Runtimes
 from vllm_orchestrator.instances.ledger import LedgerClient
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.settings import Settings
@@ -15,10 +16,7 @@ from vllm_orchestrator.settings import Settings
 
 @dataclass(frozen=True)
 class Tools:
-    """`changed(record)` keeps the record and tells the cluster, `tell(record)` only tells.
-
-    `owner` marks this orchestrator's engines.
-    """
+    """`changed(record)` keeps the record and tells the cluster, `tell(record)` only tells."""
 
     node_id: str
     settings: Settings
@@ -29,5 +27,5 @@ class Tools:
     changed: Callable[[Record], Awaitable[None]]
     tell: Callable[[Record], Awaitable[None]]
     ports_taken: Callable[[], set[int]]
-    owner: str
+    runtimes: Runtimes
     models: ModelFiles

@@ -6,10 +6,9 @@ import time
 from compute_common.enums import InstanceStatus
 from compute_common.schemas.vllm import Endpoints, StartProgress
 from compute_common.units import MIB
-from vllm_orchestrator.engines import process as engines
 from vllm_orchestrator.engines.activity import ask_activity
 from vllm_orchestrator.engines.probe import completes, healthy
-from vllm_orchestrator.engines.process import EngineProcess
+from vllm_orchestrator.engines.runtime import Engine
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.endpoints import endpoints_of
 from vllm_orchestrator.instances.promise import Promise
@@ -42,7 +41,7 @@ class Watch:
         self._record.progress = StartProgress(phase=phase, percent=percent)
         await self._tools.changed(self._record)
 
-    async def until_ready(self, process: EngineProcess, *, first: bool) -> str | None:
+    async def until_ready(self, engine: Engine, *, first: bool) -> str | None:
         """None once it is healthy and completed a token; else why it will not be."""
         self._first = first
         self._loaded = STARTED_PERCENT
@@ -52,13 +51,13 @@ class Watch:
             await self.phase("loading", None)
         told = 0.0
         while time.monotonic() < started + limit:
-            if not engines.alive(process):
+            if not await engine.alive():
                 return "the engine exited before it was ready"
             if lost := await self._ranks.lost():
                 return lost
             if await healthy(self._tools.client, self._endpoints().health or ""):
-                return await self._probe(process)
-            self._record.progress = self._loading(process)
+                return await self._probe(engine)
+            self._record.progress = await self._loading(engine)
             if time.monotonic() - told > TELL_PROGRESS_SECONDS:
                 told = time.monotonic()
                 await self._tools.tell(self._record)
@@ -66,11 +65,11 @@ class Watch:
             await asyncio.sleep(POLL_SECONDS)
         return f"the engine was not ready within {limit:g} s"
 
-    async def until_exit(self, process: EngineProcess) -> str | None:
+    async def until_exit(self, engine: Engine) -> str | None:
         """Why it ended unasked; None when nobody asked it for as long as `idle_timeout_seconds`."""
         self._misses, self._done = 0, None
         used = looked = time.monotonic()
-        while engines.alive(process):
+        while await engine.alive():
             await self._promise.keep()
             await asyncio.sleep(POLL_SECONDS)
             if lost := await self._ranks.lost():
@@ -78,26 +77,26 @@ class Watch:
             if time.monotonic() - looked < self._look_seconds():
                 continue
             looked = time.monotonic()
-            await self._look()
+            await self._look(engine)
             used = looked if await self._at_work() else used
             self._record.idle_seconds = round(time.monotonic() - used, 1)
             if self._is_unused():
                 return None
         return "the engine exited unasked"
 
-    async def _probe(self, process: EngineProcess) -> str | None:
+    async def _probe(self, engine: Engine) -> str | None:
         if self._first:
             await self.phase("probing", 95)
         api = self._endpoints().api or ""
         refusal = await completes(self._tools.client, api, self._record.instance_name)
-        return refusal if engines.alive(process) else "the engine exited at its first completion"
+        return refusal if await engine.alive() else "the engine exited at its first completion"
 
-    def _loading(self, process: EngineProcess) -> StartProgress:
+    async def _loading(self, engine: Engine) -> StartProgress:
         """How much of the weights is resident: the one thing that can be seen while it loads.
 
         Never less than before: mapped pages come and go while they are copied.
         """
-        resident = engines.resident_bytes(process)
+        resident = await engine.resident_bytes()
         weights = max(1, self._record.memory.weights_mb * MIB)
         self._loaded = max(self._loaded, round(min(90.0, 90 * resident / weights), 1))
         return StartProgress(phase="loading", percent=self._loaded, bytes=resident)
@@ -106,10 +105,10 @@ class Watch:
         timeout = self._record.idle_timeout_seconds
         return min(HEALTH_EVERY_SECONDS, timeout / 4) if timeout else HEALTH_EVERY_SECONDS
 
-    async def _look(self) -> None:
+    async def _look(self, engine: Engine) -> None:
         record, tools = self._record, self._tools
         tools.files.bound_log(record.instance_name)
-        launch.note_shared_memory(record, tools)
+        await engine.look()
         well = await healthy(tools.client, self._endpoints().health or "")
         self._misses = 0 if well else self._misses + 1
         if well and record.status is InstanceStatus.DEGRADED:
@@ -134,4 +133,4 @@ class Watch:
         return bool(timeout) and (self._record.idle_seconds or 0) >= (timeout or 0)
 
     def _endpoints(self) -> Endpoints:
-        return endpoints_of(launch.loopback(self._tools), self._record.port or 0)
+        return endpoints_of(launch.own_host(self._record, self._tools), self._record.port or 0)

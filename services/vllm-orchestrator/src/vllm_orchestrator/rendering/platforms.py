@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from compute_common.engine_containers import Template, images_of
 from compute_common.enums import EngineKind
 from vllm_orchestrator.planning.result import Plan
 from vllm_orchestrator.rendering.argv import devices_of, engine_environment, layer_partition
@@ -22,14 +23,15 @@ def platform_of(plan: Plan, rank: int) -> dict[str, Any]:
 
 def image_of(plan: Plan, vllm_image: str, llama_image: str) -> str:
     """The image of the platform, of the release that `vllm_image` names; one of another name is kept."""
+    return images_of(vllm_image, llama_image)[_template(plan)]
+
+
+def _template(plan: Plan) -> Template:
     if plan.engine is EngineKind.LLAMA_CPP:
-        return llama_image
-    repository, _, tag = vllm_image.partition(":")
-    if repository != "vllm/vllm-openai":
-        return vllm_image
+        return Template.LLAMA
     if plan.utilization is None:
-        return f"vllm/vllm-openai-cpu:{tag}-x86_64"
-    return f"vllm/vllm-openai-rocm:{tag}" if plan.vendor == "amd" else vllm_image
+        return Template.CPU
+    return Template.ROCM if plan.vendor == "amd" else Template.CUDA
 
 
 def _cuda(plan: Plan, rank: int) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Which runtime an engine gets on this host, and how each is found again."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from compute_common.enums import EngineKind
+from compute_common.problems import Problem
+from vllm_orchestrator.engines.docker_runtime import DockerRuntime
+from vllm_orchestrator.engines.files import EngineFiles
+from vllm_orchestrator.engines.process_runtime import ProcessRuntime
+from vllm_orchestrator.engines.runtime import FoundEngine, Runtime
+from vllm_orchestrator.settings import Settings
+
+PROCESS, DOCKER = "process", "docker"
+log = structlog.get_logger("engine")
+
+
+class Runtimes:
+    """Both, because engines outlive a change of `VLLM_RUNTIME`; Docker's is made when it is first needed."""
+
+    def __init__(self, settings: Settings, files: EngineFiles, owner: str, node_id: str) -> None:
+        self.process = ProcessRuntime(settings, files, owner)
+        self._settings = settings
+        self._make: Callable[[], DockerRuntime] = lambda: DockerRuntime(settings, files, owner, node_id)
+        self._docker: DockerRuntime | None = None
+
+    @property
+    def docker(self) -> DockerRuntime:
+        self._docker = self._docker or self._make()
+        return self._docker
+
+    def named(self, name: str) -> Runtime:
+        return self.docker if name == DOCKER else self.process
+
+    async def equip(self, kind: EngineKind, command: list[str]) -> tuple[str, list[str]]:
+        """(the runtime's name, the command as it runs it). Raises Problem 503 saying what is missing."""
+        wanted = self._settings.vllm_runtime
+        if wanted != DOCKER:
+            try:
+                return PROCESS, await self.process.equipped(kind, command)
+            except Problem:
+                if wanted == PROCESS or not await self._docker_answers():
+                    raise
+        return DOCKER, await self.docker.equipped(kind, command)
+
+    async def found(self, *, containers: bool) -> list[FoundEngine]:
+        """Every engine of ours. `containers`: some record names one, so that Docker has to be asked.
+
+        Raises Problem 503 where Docker must be asked and does not answer: what it runs is not to run twice.
+        """
+        found = await self.process.found()
+        if containers or self._settings.vllm_runtime == DOCKER:
+            await self.docker.api.check()
+            return [*found, *await self.docker.found()]
+        if self._settings.vllm_runtime != PROCESS and await self._docker_answers():
+            found += await self.docker.found()
+        return found
+
+    async def close(self) -> None:
+        await self.process.close()
+        if self._docker is not None:
+            await self._docker.close()
+
+    async def _docker_answers(self) -> bool:
+        if not await asyncio.to_thread(self._settings.docker_proxy.is_socket):
+            return False
+        try:
+            await self.docker.api.check()
+        except Problem as problem:
+            log.info("no docker runtime", reason=problem.detail)
+            return False
+        return True
