@@ -27,17 +27,18 @@ def runner(folder: Path, nats_url: str = "nats://127.0.0.1:1", **settings: objec
 
 async def ended(client: httpx.AsyncClient, benchmark_id: str) -> dict[str, Any]:
     """The run when it is over; fails when it is not in time."""
-    return await _when(client, benchmark_id, lambda run: run["status"] not in ("queued", "running"))
+    return await when(client, benchmark_id, lambda run: run["status"] not in ("queued", "running"))
 
 
 async def first_cell(client: httpx.AsyncClient, benchmark_id: str) -> dict[str, Any]:
     """The run as soon as it has a cell."""
-    return await _when(client, benchmark_id, lambda run: bool(run["cells"]))
+    return await when(client, benchmark_id, lambda run: bool(run["cells"]))
 
 
-async def _when(
+async def when(
     client: httpx.AsyncClient, benchmark_id: str, condition: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
+    """The run as soon as `condition` holds for it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         run: dict[str, Any] = (await client.get(f"/api/v1/benchmark/{benchmark_id}")).json()

@@ -18,6 +18,12 @@ class Script:
     manner: str = "well"
     tokenize: bool = True
     strict: bool = False  # refuse fields outside OpenAI's own
+    chat: bool = False  # has chat only; its template is four tokens
+    one_at_a_time: bool = False
+    true_ids: bool = False  # a word has the same token wherever it stands
+    at_once: int = 0
+    most_at_once: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     prompts: list[Any] = field(default_factory=list)
     port: int = 0
 
@@ -66,12 +72,24 @@ async def _one(script: Script, reader: asyncio.StreamReader, writer: asyncio.Str
     body = json.loads(await reader.readexactly(length))
     if b"/tokenize " in head:
         words = body.get("content", "").split()
-        await _answer(writer, 200 if script.tokenize else 404, {"tokens": list(range(len(words)))})
+        ids = [sum(word.encode()) for word in words] if script.true_ids else list(range(len(words)))
+        await _answer(writer, 200 if script.tokenize else 404, {"tokens": ids})
+        return True
+    if (b"/chat/" in head) != script.chat:
+        await _answer(writer, 404, {"error": {"message": "no such route"}})
         return True
     if script.manner == "refuses" or (script.strict and "ignore_eos" in body):
         await _answer(writer, 400, {"error": {"message": "no"}})
         return True
-    return await _stream(script, body, writer)
+    script.at_once += 1
+    script.most_at_once = max(script.most_at_once, script.at_once)
+    try:
+        if not script.one_at_a_time:
+            return await _stream(script, body, writer)
+        async with script.turn:
+            return await _stream(script, body, writer)
+    finally:
+        script.at_once -= 1
 
 
 async def _answer(writer: asyncio.StreamWriter, status: int, body: object) -> None:
@@ -81,9 +99,10 @@ async def _answer(writer: asyncio.StreamWriter, status: int, body: object) -> No
 
 
 async def _stream(script: Script, body: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
-    script.prompts.append(body["prompt"])
-    prompt = body["prompt"]
+    prompt = body["messages"][0]["content"] if script.chat else body["prompt"]
+    script.prompts.append(prompt)
     prompt_tokens = len(prompt) if isinstance(prompt, list) else 2 * len(prompt.split())
+    text = b'"delta":{"content":"x "}' if script.chat else b'"text":"x "'
     start = asyncio.get_running_loop().time()
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
     await writer.drain()
@@ -98,7 +117,7 @@ async def _stream(script: Script, body: dict[str, Any], writer: asyncio.StreamWr
             return False
         if script.manner == "cut" and number == 3:
             return False
-        await _event(writer, b'data: {"choices":[{"text":"x ","finish_reason":null}]}\n\n')
+        await _event(writer, b'data: {"choices":[{' + text + b',"finish_reason":null}]}\n\n')
     await _event(writer, b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n')
     if script.manner != "no-usage":
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": body["max_tokens"]}

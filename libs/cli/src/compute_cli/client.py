@@ -45,6 +45,17 @@ class Services:
     def post(self, service: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return self._send(service, "POST", path, json=dict(body or {}))
 
+    def text(self, service: str, path: str) -> str:
+        """What lies at `path` as text, e.g. a page; `Refused` otherwise."""
+        url = self.urls[service] + path
+        try:
+            answer = self._http.get(url)
+        except httpx.HTTPError as error:
+            raise Refused(f"{service} does not answer at {self.urls[service]}") from error
+        if answer.is_error:
+            raise Refused(_refusal(url, answer))
+        return answer.text
+
     def delete(self, service: str, path: str) -> dict[str, Any]:
         return self._send(service, "DELETE", path)
 

@@ -21,6 +21,7 @@ BENCHMARK = {
     "output_tokens": 32,
     "warmup": 1,
     "iterations": 1,
+    "repeats": 1,
 }
 MODEL_READY_SECONDS = 180.0
 

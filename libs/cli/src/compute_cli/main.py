@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import host, logs, models, owner, pull, questions
+from compute_cli.commands import bench, host, logs, models, owner, pull, questions
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -27,7 +27,8 @@ _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
     questions.stop,
     questions.submit,
     questions.work,
-    questions.bench,
+    bench.bench,
+    bench.compare,
     owner.yield_,
 )
 for _panel, _commands in (("This host", _THIS_HOST), ("A running suite", _A_RUNNING_SUITE)):

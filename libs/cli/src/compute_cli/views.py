@@ -90,6 +90,66 @@ def benchmarks_table(benchmarks: Iterable[Row]) -> Table:
     return table("Benchmarks", ("id", "status", "model", "cells", "best tokens/s", "error"), rows)
 
 
+def cells_table(run: Row) -> Table:
+    rows = (
+        (
+            cell["batch_size"] if cell.get("request_rate") is None else f"{cell['request_rate']:g}/s",
+            cell["context_length"],
+            cell["output_tokens_per_s"],
+            _spread(cell["intervals"].get("output_tokens_per_s")),
+            cell["ttft_ms"]["p50"],
+            cell["ttft_ms"]["p99"],
+            cell["tpot_ms"]["p50"],
+            cell["errors"],
+            "yes" if cell["valid"] else "no",
+            cell.get("note"),
+        )
+        for cell in run["cells"]
+    )
+    columns = (
+        "batch",
+        "context",
+        "tokens/s",
+        "±",
+        "TTFT p50 ms",
+        "p99",
+        "TPOT p50 ms",
+        "errors",
+        "valid",
+        "note",
+    )
+    found = "; ".join(
+        f"at {rate['context_length']} tokens up to {rate['requests_per_s']:g}/s ({rate['limited_by']})"
+        for rate in run.get("max_rates", [])
+    )
+    title = f"{run['benchmark_id']}: {run['status']}" + (f"; {found}" if found else "")
+    return table(title, columns, rows)
+
+
+def comparison_table(found: Row) -> Table:
+    """What changed beyond its threshold first, then the rest."""
+    order = {"regression": 0, "worse": 1, "better": 2, "same": 3}
+    rows = [
+        (
+            change["verdict"] + (" (within noise)" if change["within_noise"] else ""),
+            change["cell"],
+            change["metric"],
+            f"{change['baseline']:.4g}",
+            f"{change['candidate']:.4g}",
+            f"{change['change']:+.1%}",
+        )
+        for change in sorted(found["changes"], key=lambda change: order[change["verdict"]])
+    ]
+    rows += [("not compared", words, "", "", "", "") for words in found["not_compared"]]
+    verdict = "regressed" if found["regressed"] else "no regression" if found["complete"] else "incomplete"
+    title = f"{found['candidate']} against {found['baseline']}: {verdict}"
+    return table(title, ("verdict", "cell", "metric", "before", "after", "change"), rows)
+
+
+def _spread(interval: Row | None) -> str | None:
+    return None if interval is None else f"{(interval['high'] - interval['low']) / 2:.3g}"
+
+
 def place_words(place: Row) -> str:
     """A placement as `node:gpu,gpu`."""
     gpus = ",".join(str(index) for index in place["gpu_indices"])

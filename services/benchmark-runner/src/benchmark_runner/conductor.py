@@ -6,7 +6,7 @@ import contextlib
 import structlog
 
 from benchmark_runner.matrix import cells
-from benchmark_runner.measuring import Meter
+from benchmark_runner.measuring import INTERRUPTED, Meter
 from benchmark_runner.records import TEMPORARY, Records
 from compute_common.enums import BenchmarkStatus
 from compute_common.ids import new_id
@@ -18,7 +18,6 @@ from compute_common.times import utc_now
 log = structlog.get_logger("benchmark")
 STOP_SECONDS = 4.0
 CANCEL_SECONDS = 8.0
-INTERRUPTED = "the runner was restarted while this run was under way; finished cells are kept"
 
 
 class Conductor:
@@ -45,6 +44,10 @@ class Conductor:
 
     async def close(self) -> None:
         """End the run under way, marked interrupted, and stop what it started; queued runs stay queued."""
+        self._waiting.clear()  # they are on disk
+        if self._current is not None:
+            self._current[1].cancel()
+            await asyncio.wait([self._current[1]], timeout=STOP_SECONDS)
         await end_tasks([self._worker])
         for run in list(self.records.runs.values()):
             if not run.status.final and run.status is not BenchmarkStatus.QUEUED:
@@ -122,7 +125,6 @@ class Conductor:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             task.cancel()
-            await asyncio.wait([task], timeout=STOP_SECONDS)
             raise
         finally:
             self._current = None

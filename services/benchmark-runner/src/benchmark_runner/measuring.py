@@ -26,7 +26,7 @@ from compute_common.schemas.vllm import Instance
 from compute_common.times import utc_now
 
 FIRST_RATE = 1.0
-INTERRUPTED = "the runner was stopped while this run was under way; finished cells are kept"
+INTERRUPTED = "the runner was restarted while this run was under way; finished cells are kept"
 
 
 class Meter:

@@ -8,7 +8,7 @@ import typer
 
 from compute_cli import views
 from compute_cli.client import Services
-from compute_cli.console import AsJson, fail, say, show, stderr
+from compute_cli.console import AsJson, fail, say, show
 from compute_cli.suite import SERVICES
 
 
@@ -108,34 +108,6 @@ def work(
         else:
             answer = services.get("work-marshaling", "/api/v1/work", status=status, limit=100)
             show(answer, as_json, lambda found: views.work_table(found["items"]))
-
-
-def bench(
-    model: Annotated[
-        str | None, typer.Argument(help="A deployed model; without it past runs are listed.")
-    ] = None,
-    batch: Annotated[list[int], typer.Option("--batch", help="Concurrency; may repeat.")] = [1, 4],  # noqa: B006
-    context: Annotated[list[int], typer.Option("--context", help="Prompt tokens; may repeat.")] = [512],  # noqa: B006
-    output_tokens: Annotated[int, typer.Option(help="Tokens per answer.")] = 64,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a deployed model."""
-    with Services(timeout_seconds=3600) as services:
-        if model is None:
-            answer = services.get("benchmark-runner", "/api/v1/benchmarks")
-            show(answer, as_json, lambda found: views.benchmarks_table(found["benchmarks"]))
-            return
-        body = {
-            "model_name": model,
-            "gpu_count": 0,
-            "batch_sizes": batch,
-            "context_lengths": context,
-            "output_tokens": output_tokens,
-            "background": False,
-        }
-        with stderr.status("measuring"):
-            answer = services.post("benchmark-runner", "/api/v1/benchmark/run", body)
-    show(answer, as_json, lambda found: views.benchmarks_table([found]))
 
 
 def _segment(name: str) -> str:

@@ -70,12 +70,13 @@ class Lab:
                 "generator_cpus": os.cpu_count() or 0,
             },
         )
+        words = ""
         for context in contexts:
             label = f"llama-throughput-lab, context {context}"
             records.progress(benchmark_id, progress.within(label, "measuring", 0, 0))
-            await self._sweep(benchmark_id, request, context, records, progress)
+            words = await self._sweep(benchmark_id, request, context, records, progress)
         if not any(cell.valid for cell in records.runs[benchmark_id].cells):
-            raise RunFailedError("no request of llama-throughput-lab's sweep succeeded")
+            raise RunFailedError(f"no request of llama-throughput-lab's sweep succeeded: {words}")
         await records.end(benchmark_id, BenchmarkStatus.COMPLETED, None)
 
     # --- one sweep
@@ -87,7 +88,8 @@ class Lab:
         context: int,
         records: Records,
         progress: Progress,
-    ) -> None:
+    ) -> str:
+        """The last thing it said."""
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="llama-lab-"))
         seen = 0
 
@@ -115,11 +117,11 @@ class Lab:
             raise RunFailedError("llama-throughput-lab's sweep took too long and was ended") from error
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        last = words[-1] if words else "it said nothing"
         if process.returncode != 0 or not seen:
             log.warning("the sweep failed", returncode=process.returncode, said=words)
-            raise RunFailedError(
-                f"llama-throughput-lab's sweep failed: {words[-1] if words else 'no word of why'}"
-            )
+            raise RunFailedError(f"llama-throughput-lab's sweep failed: {last}")
+        return last
 
     def _argv(self) -> list[str]:
         return [sys.executable, SCRIPT]
