@@ -30,12 +30,16 @@ _FAILURES = (nats.errors.Error, nats.js.errors.Error, Problem, TimeoutError, OSE
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """Where the key is, and how long it lives: the age limit is the bucket's own, so it serves one lease."""
+    """Where the key is, and how long it lives: the age limit is the bucket's own, so it serves one lease.
+
+    `replicas` of the bucket in a NATS cluster, from when it is made.
+    """
 
     bucket: str
     key: str = "holder"
     max_age_seconds: float = 6.0
     renew_seconds: float = 2.0
+    replicas: int = 1
 
 
 class Lease:
@@ -147,6 +151,7 @@ class Lease:
                 history=1,
                 ttl=terms.max_age_seconds,
                 storage=StorageType.FILE,
+                replicas=terms.replicas,
                 direct=True,
             )
             self._bucket = await js.create_key_value(config)

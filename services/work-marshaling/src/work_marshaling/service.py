@@ -48,6 +48,7 @@ class WorkMarshaling(Service):
         self.leader = Leader(
             self.bus,
             replica=self.replica_name(),
+            bucket_replicas=replicas,
             reader=self.log,
             writer=self.writer,
             state=lambda: self.state,
