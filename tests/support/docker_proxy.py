@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.suite import wait_for
@@ -23,7 +24,7 @@ def docker_proxy(models: Path, **more: str) -> Iterator[Path]:
             [sys.executable, "-m", "compute_docker_proxy"], env={**os.environ, **settings}, stderr=log
         )
     try:
-        wait_for(path.exists, 10)
+        wait_for(lambda: _answers(path), 10)
         yield path
     finally:
         process.terminate()
@@ -31,6 +32,15 @@ def docker_proxy(models: Path, **more: str) -> Iterator[Path]:
         shutil.rmtree(folder)
         assert code == 0
         assert not path.exists()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.settimeout(10)
+        connection.connect(str(path))
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return connection.recv(4096).startswith(b"HTTP/1.1 403")
+    return False
 
 
 def docker(*arguments: str) -> str:

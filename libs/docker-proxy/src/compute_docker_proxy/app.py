@@ -46,6 +46,8 @@ class DockerProxy:
         headers = Headers(scope=scope)
         if "upgrade" in headers or "upgrade" in headers.get("connection", "").lower():
             raise _forbidden("connections are not handed over")
+        if "transfer-encoding" in headers:
+            raise _forbidden("a body tells its length")
         try:
             wanted = passage(scope["method"], scope["raw_path"], scope["query_string"])
         except ValueError as error:

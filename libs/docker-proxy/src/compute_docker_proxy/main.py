@@ -44,6 +44,7 @@ def listen(path: Path, group: int | None) -> socket.socket:
     if group is not None:
         os.chown(path, -1, group)
         path.chmod(0o660)
+    listening.listen()
     return listening
 
 
