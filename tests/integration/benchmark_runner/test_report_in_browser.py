@@ -33,6 +33,8 @@ frame.onload = () => {{
     right: Math.max(...boxes.map((b) => b.right)), points: all("svg circle").length,
     rows: all("main > .scroll:first-of-type tr").length, scripts: all("script").length,
     loaded: frame.contentWindow.performance.getEntriesByType("resource").map((e) => e.name),
+    smallest: Math.min(...all("svg text").map((t) => Math.min(t.getBoundingClientRect().height,
+                                                              t.getBoundingClientRect().width + 9))),
     text: parseFloat(getComputedStyle(page.body).fontSize), broken: all("svg [d*=NaN], svg [cx=NaN]").length,
   }});
 }};
@@ -118,6 +120,7 @@ async def test_readable_on_a_desk_and_on_a_phone(tmp_path: Path) -> None:
             assert (seen["charts"], seen["points"], seen["rows"]) == (6, 72, 13)
             assert seen["narrowest"] >= 300
             assert seen["text"] >= 16
+            assert seen["smallest"] >= 11
             assert (seen["scripts"], seen["loaded"], seen["broken"]) == (0, [], 0)
 
 

@@ -26,7 +26,9 @@ SPEC = {
 SMALL = {"context_lengths": [8], "output_tokens": 4}
 
 
-async def put_instance(bus: Bus, name: str, server: Script, status: str = "ready") -> None:
+async def put_instance(
+    bus: Bus, name: str, server: Script, status: str = "ready", node_id: str = "host-a"
+) -> None:
     bucket = await jetstream.ensure_bucket(bus.jetstream(), jetstream.INSTANCES_BUCKET)
     record = {
         "instance_name": name,
@@ -38,14 +40,14 @@ async def put_instance(bus: Bus, name: str, server: Script, status: str = "ready
         "strategy": "CPU",
         "tensor_parallel_size": 1,
         "pipeline_parallel_size": 1,
-        "placement": [{"node_id": "host-a", "gpu_indices": [], "reserved_mb": 1}],
+        "placement": [{"node_id": node_id, "gpu_indices": [], "reserved_mb": 1}],
         "memory": dict.fromkeys(
             ("weights_mb", "kv_cache_mb", "activations_mb", "overhead_mb", "total_mb", "kv_cache_tokens"), 1
         )
         | {"source": "test"},
         "endpoints": {"api": f"{server.url}/v1"},
         "explanation": "test",
-        "node_id": "host-a",
+        "node_id": node_id,
         "created_at": "2026-11-01T00:00:00Z",
         "last_error": "no memory" if status == "failed" else None,
     }

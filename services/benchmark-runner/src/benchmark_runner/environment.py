@@ -17,6 +17,7 @@ from compute_common.schemas.vllm import Instance
 ASK_SECONDS = 3.0
 MAX_ANSWER_BYTES = 1 << 20
 MAX_WORDS = 4000
+NAMES = "names"  # under which work asks for the model
 
 
 async def environment(bus: Bus, target: Target, instance: Instance | None) -> dict[str, object]:
@@ -42,6 +43,7 @@ def _of_instance(instance: Instance | None) -> dict[str, object]:
         return {}
     return {
         "engine": instance.engine.value,
+        NAMES: [instance.model_name, instance.instance_name],
         "engine_arguments": " ".join(instance.command)[:MAX_WORDS],
         "strategy": instance.strategy.value,
         "tensor_parallel_size": instance.tensor_parallel_size,

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 
 from benchmark_runner import bus_handlers, routes
 from benchmark_runner.conductor import Conductor
+from benchmark_runner.environment import NAMES
 from benchmark_runner.lab.adapter import Lab
 from benchmark_runner.measuring import Meter
 from benchmark_runner.orchestrator import Orchestrator
@@ -22,6 +23,11 @@ from compute_common.schemas.benchmark import Benchmark, BenchmarkProgressEvent, 
 from compute_common.shell import Service
 from compute_common.shell.service import Check
 from compute_common.times import utc_now
+
+
+def _names(run: Benchmark) -> list[str]:
+    found = run.environment.get(NAMES)
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 class BenchmarkRunner(Service):
@@ -67,6 +73,7 @@ class BenchmarkRunner(Service):
             instance_name=run.instance_name,
             node_id=run.node_id,
             engine=run.engine,
+            also_named=[name for name in _names(run) if name != run.model_name],
             cells=[
                 cell for cell in run.cells if cell.request_rate is None
             ],  # an open loop shows no top speed

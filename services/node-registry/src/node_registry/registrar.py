@@ -151,12 +151,13 @@ class Registrar:
             return
         measured = [
             Measured(
-                model=result.model_name,
+                model=name,
                 engine=result.engine,
                 batch_size=cell.batch_size,
                 output_tokens_per_s=cell.output_tokens_per_s,
                 measured_at=result.finished_at,
             )
+            for name in dict.fromkeys((result.model_name, *result.also_named))
             for cell in result.cells
             if cell.valid
         ]

@@ -196,6 +196,7 @@ class BenchmarkResult(Wire):
 
     benchmark_id: str
     model_name: str
+    also_named: list[str] = Field([], max_length=16, description="Other names under which work asks for it")
     instance_name: str | None = None
     node_id: str | None = None
     engine: str | None = None

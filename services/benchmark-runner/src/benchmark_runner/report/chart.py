@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 48
+WIDTH, HEIGHT = 400, 250  # about a phone's, so that the words keep their size there
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 46
 SERIES = 6  # colours and dashes; more lines begin again
 Point = tuple[float, float]
 
@@ -51,7 +51,7 @@ def _axes(chart: Chart, xs: Sequence[float], top: float) -> str:
         y = _y(value, top)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>')
-    shown = xs[:: math.ceil(len(xs) / 8)]
+    shown = xs[:: math.ceil(len(xs) / 6)]
     for x in shown:
         at = _x(x, xs)
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_short(x)}</text>')
