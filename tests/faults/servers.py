@@ -1,0 +1,67 @@
+"""NATS servers with a configuration of the test's own: a small disk, or three in a cluster."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from compute_cli.nats_server import find_binary
+from tests.support import waiting
+from tests.support.ports import free_ports
+
+CONFIG = """\
+listen: "127.0.0.1:{port}"
+server_name: "{name}"
+max_payload: 1MB
+jetstream {{ store_dir: "{home}/store", max_memory_store: 64MB, max_file_store: {disk} }}
+"""
+CLUSTER = """\
+cluster {{ name: "three", listen: "127.0.0.1:{port}", routes: [{routes}] }}
+"""
+
+
+class Server:
+    """One server by its configuration file; can be killed and started again on its store."""
+
+    def __init__(self, home: Path, name: str, port: int, disk: str = "1GB", cluster: str = "") -> None:
+        home.mkdir(parents=True)
+        self.name, self.port = name, port
+        self._config = home / "nats.conf"
+        self._config.write_text(CONFIG.format(port=port, name=name, home=home, disk=disk) + cluster)
+        self._log = home / "nats.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        binary = find_binary()
+        assert binary is not None
+        with self._log.open("ab") as out:
+            argv = [str(binary), "-c", str(self._config)]
+            self._process = subprocess.Popen(argv, stdout=out, stderr=out)  # noqa: ASYNC220  (returns at once)
+        await waiting.until(self._listens)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
+            return True
+        return False
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(self._process.wait, 10)
+        self._process = None
+
+
+def three(home: Path) -> list[Server]:
+    """Three servers of one cluster, not started."""
+    ports = free_ports(6)
+    routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports[3:])
+    return [
+        Server(home / f"s{n}", f"s{n}", ports[n], cluster=CLUSTER.format(port=ports[3 + n], routes=routes))
+        for n in range(3)
+    ]
