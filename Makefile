@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: setup run up down test check test-vllm bench bench-rivals test-deps lock env format clean
+.PHONY: setup run up down test check test-vllm bench bench-rivals faults test-deps lock env format clean
 setup: .venv/.run-ready
 
 run: .venv/.run-ready
@@ -30,6 +30,9 @@ bench: .venv/.dev-ready
 
 bench-rivals: .venv/.dev-ready .rivals/.ready
 	$(PY) -m pytest tests/perf/test_queue_rivals.py -s $(ARGS)
+
+faults: .venv/.dev-ready
+	FAULT_RUNS=500 FAULT_SECONDS=3600 FAULT_CLUSTERS=4 $(PY) -m pytest tests/faults -s $(ARGS)
 
 test-deps:
 	@scripts/test-deps.sh

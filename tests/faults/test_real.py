@@ -43,7 +43,7 @@ class Queue:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(SECONDS + 300)
 async def test_what_is_accepted_is_done_once_by_real_processes(tmp_path: Path) -> None:
     queue = Queue([int(NAMED)] if NAMED else list(range(FIRST, FIRST + RUNS)))
     began = time.monotonic()
