@@ -21,6 +21,7 @@ from tests.faults.verdict import History
 from tests.integration.work_marshaling.cluster import Registry, node_record
 from tests.integration.work_marshaling.processes import Process
 from tests.support import waiting
+from work_marshaling.leader import TERMS
 
 ITEMS = 300
 IN_FLIGHT = 8
@@ -53,9 +54,9 @@ async def meta_leader_is_there(bus: Bus) -> bool:
     return True
 
 
-async def log_leader(bus: Bus) -> tuple[str, int]:
-    """The server that leads the log's stream, and the stream's copies."""
-    info = await bus.jetstream().stream_info(WORK_STREAM)
+async def leader_and_copies(bus: Bus, stream: str = WORK_STREAM) -> tuple[str, int]:
+    """The server that leads the stream, and how many copies there are."""
+    info = await bus.jetstream().stream_info(stream)
     assert info.cluster is not None
     return str(info.cluster.leader), 1 + len(info.cluster.replicas or [])
 
@@ -77,11 +78,12 @@ async def test_the_leader_of_the_log_dies_under_load(servers: list[Server], bus:
             await node.start()
         for marshaler in marshalers:
             await marshaler.start()
-        assert (await log_leader(bus))[1] == 3
+        for stream in (WORK_STREAM, f"KV_{TERMS.bucket}"):
+            assert (await leader_and_copies(bus, stream))[1] == 3
         accepted: set[str] = set()
         loading = asyncio.create_task(load([each.base for each in marshalers], accepted))
         await waiting.until(lambda: len(accepted) >= 40, 30)
-        name, _ = await log_leader(bus)
+        name, _ = await leader_and_copies(bus)
         victim = next(server for server in servers if server.name == name)
         await victim.kill()
         killed_at, before = time.monotonic(), len(accepted)
