@@ -6,7 +6,7 @@ from compute_common.schemas.benchmark import BenchmarkRequest
 
 MAX_UNDER_WAY = 1024  # of an open loop
 MAX_REQUESTS = 100_000  # of a cell
-MAX_PROMPT_TOKENS = 50_000_000  # of a cell: they lie in memory before it starts
+MAX_PROMPT_TOKENS = 20_000_000  # of a cell: about 120 MB of requests, which lie in memory before it starts
 
 
 def cells(request: BenchmarkRequest) -> tuple[CellPlan, ...]:

@@ -1,6 +1,7 @@
 """Before a cell is measured: what the server understands, and prompts of exactly the tokens asked for."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark_runner import prompts
@@ -9,7 +10,6 @@ from benchmark_runner.generator.dialect import Api, Prompt
 from benchmark_runner.plan import CellPlan
 
 CALIBRATIONS = 8
-TOKENIZE_AT_ONCE = 8
 REFUSALS = ("http-400", "http-422")
 NO_SUCH_ROUTE = ("http-404", "http-405", "http-501")
 
@@ -50,26 +50,34 @@ async def _options(client: EngineClient, plan: CellPlan) -> str | None:
     return error
 
 
-async def make_prompts(client: EngineClient, plan: CellPlan, count: int) -> list[Prompt]:
-    """`count` prompts of `context_length` tokens: ids where the server makes them, else counted text."""
-    if client.dialect.tokenize is not None and client.dialect.api == "completions":
-        return await _of_ids(client, plan, count)
-    shape = await _shape(client, plan)
-    return [_text(plan, number, shape) for number in range(count)]
+class PromptMaker:
+    """Prompts of `context_length` tokens: ids where the server makes them, else counted text."""
 
+    def __init__(self, client: EngineClient, plan: CellPlan) -> None:
+        self._client = client
+        self._plan = plan
+        self._shared = min(plan.shared_prefix, plan.context_length)
+        self._common: list[int] = []
+        self._shape: _Shape | None = None
 
-async def _of_ids(client: EngineClient, plan: CellPlan, count: int) -> list[Prompt]:
-    limit = asyncio.Semaphore(TOKENIZE_AT_ONCE)
-    length, shared = plan.context_length, min(plan.shared_prefix, plan.context_length)
+    async def get_ready(self) -> None:
+        """Count what has to be counted once."""
+        if self._client.dialect.tokenize is None or self._client.dialect.api != "completions":
+            self._shape = await _shape(self._client, self._plan)
+        elif self._shared:
+            self._common = (await self._ids(-1))[: self._shared]
 
-    async def one(number: int) -> list[int]:
-        text = prompts.text(prompts.seed_of(plan.seed, number), length)
-        async with limit:
-            return await client.tokens(text) or []
+    async def make(self, numbers: range) -> Sequence[Prompt]:
+        """The prompts of these numbers; the same number is the same prompt again."""
+        if self._shape is not None:
+            return [_text(self._plan, number, self._shape) for number in numbers]
+        own = self._plan.context_length - len(self._common)
+        found = await asyncio.gather(*(self._ids(number) for number in numbers))
+        return [self._common + ids[:own] for ids in found]
 
-    common = (await one(-1))[:shared] if shared else []
-    found = await asyncio.gather(*(one(number) for number in range(count)))
-    return [common + ids[: length - len(common)] for ids in found]
+    async def _ids(self, number: int) -> list[int]:
+        text = prompts.text(prompts.seed_of(self._plan.seed, number), self._plan.context_length)
+        return await self._client.tokens(text) or []
 
 
 @dataclass(frozen=True, slots=True)

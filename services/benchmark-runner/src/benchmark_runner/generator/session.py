@@ -10,13 +10,14 @@ from typing import Any
 from benchmark_runner.generator.client import EngineClient
 from benchmark_runner.generator.dialect import Api
 from benchmark_runner.generator.driving import closed_loop, open_loop
-from benchmark_runner.generator.preparing import learn, make_prompts, settle
+from benchmark_runner.generator.preparing import PromptMaker, learn, settle
 from benchmark_runner.generator.samples import flat
 from benchmark_runner.plan import CellPlan
 from benchmark_runner.timing import RequestTiming
 
 PULSE_SECONDS = 0.02
 WARMUP_TOKENS = 16
+AT_ONCE = 8  # prompts made together: ids weigh ten times what they weigh as a request
 Phase = Callable[[str, int, int], None]
 
 
@@ -63,12 +64,16 @@ class Session:
 
     async def _measure(self, plan: CellPlan, measured: Measured) -> None:
         total = plan.requests * plan.repeats
-        made = await make_prompts(self._client, plan, total + plan.warmup)
+        maker = PromptMaker(self._client, plan)
+        await maker.get_ready()
+        requests: list[bytes] = []
+        for start in range(0, total, AT_ONCE):
+            some = await maker.make(range(start, min(start + AT_ONCE, total)))
+            requests += [self._client.prepare(prompt, plan.output_tokens) for prompt in some]
+            self._said("preparing", len(requests), total)
         self._said("warm-up", 0, total)
-        for prompt in made[total:]:
+        for prompt in await maker.make(range(total, total + plan.warmup)):
             await self._client.complete(prompt, min(plan.output_tokens, WARMUP_TOKENS))
-        requests = [self._client.prepare(prompt, plan.output_tokens) for prompt in made[:total]]
-        del made
 
         def took(timing: RequestTiming) -> None:
             measured.timings.append(timing)
