@@ -63,7 +63,7 @@ def migrated_cluster() -> Iterator[PostgresCluster]:
 @contextmanager
 def stand_in_project(cluster: PostgresCluster) -> Iterator[TestProject]:
     """An empty project on the cluster."""
-    cluster.execute("truncate public.compute_nodes, public.compute_drains")
+    cluster.execute("truncate public.compute_nodes, public.compute_drains, public.benchmark_results")
     stand_in = PostgrestStandIn(cluster.dsn("authenticator"))
     stand_in.start()
     try:

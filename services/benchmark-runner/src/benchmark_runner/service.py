@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import Counter, Gauge
@@ -16,13 +17,22 @@ from benchmark_runner.orchestrator import Orchestrator
 from benchmark_runner.records import Records
 from benchmark_runner.settings import Settings
 from benchmark_runner.store import RunStore
+from benchmark_runner.supabase import SupabaseResults
 from compute_common import subjects
 from compute_common.enums import BenchmarkStatus
 from compute_common.problems import Problem
 from compute_common.schemas.benchmark import Benchmark, BenchmarkProgressEvent, BenchmarkResult
 from compute_common.shell import Service
 from compute_common.shell.service import Check
+from compute_common.tasks import end_tasks
 from compute_common.times import utc_now
+
+LAST_WORDS_SECONDS = 2.0
+
+
+def _supabase(settings: Settings) -> SupabaseResults | None:
+    url, key = settings.supabase_url, settings.supabase_service_key
+    return SupabaseResults(url, key, settings.supabase_timeout_seconds) if url and key else None
 
 
 def _names(run: Benchmark) -> list[str]:
@@ -42,7 +52,8 @@ class BenchmarkRunner(Service):
         lab = Lab(settings, self.node_id)
         meter = Meter(settings, self.bus, Orchestrator(self.bus), lab, self.records)
         self.conductor = Conductor(self.records, meter, settings.queue_limit)
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[Any]] = set()
+        self._supabase = _supabase(settings)
         registry = self.metrics.registry
         self._ended = Counter("compute_benchmark_runs_total", "Runs ended", ["status"], registry=registry)
         running = Gauge("compute_benchmark_runs_active", "Runs queued or running", registry=registry)
@@ -61,10 +72,15 @@ class BenchmarkRunner(Service):
 
     async def stop(self) -> None:
         await self.conductor.close()
+        if self._telling:  # a last word, but not for long
+            await asyncio.wait(self._telling, timeout=LAST_WORDS_SECONDS)
+        await end_tasks(self._telling)
 
     async def _finished(self, run: Benchmark) -> None:
         """Count it, and publish what was measured; the file on disk is the record."""
         self._ended.labels(run.status.value).inc()
+        if self._supabase is not None and run.request.get("publish") is not False:
+            self._spawn(self._supabase.publish(run))
         if run.status is not BenchmarkStatus.COMPLETED:
             return
         result = BenchmarkResult(
@@ -85,9 +101,12 @@ class BenchmarkRunner(Service):
     def _told(self, event: BenchmarkProgressEvent) -> None:
         """Pass progress on over NATS; without NATS nobody hears it there, and nothing waits for it."""
         if self.bus.connected:
-            task = asyncio.create_task(self._tell(event))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._spawn(self._tell(event))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _tell(self, event: BenchmarkProgressEvent) -> None:
         with contextlib.suppress(Problem):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.slo import Slo
@@ -84,6 +84,23 @@ class Settings(ServiceSettings):
         None,
         validation_alias=env("VLLM_MODEL_PATH"),
         description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
+    )
+
+    supabase_url: str | None = Field(
+        None,
+        validation_alias=env("SUPABASE_URL"),
+        description="With the key: nodes are remembered in this Supabase project, not in JetStream KV",
+    )
+    supabase_service_key: SecretStr | None = Field(
+        None,
+        validation_alias=env("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+        description="The project's service_role (or secret) key; never logged",
+    )
+    supabase_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        validation_alias=env("SUPABASE_TIMEOUT_SECONDS"),
+        description="Longest single request to Supabase",
     )
 
     @property
