@@ -45,7 +45,7 @@ class Presence:
         self._heartbeat_seconds = heartbeat_seconds
         self._labels = labels
         self._managed = managed
-        self._session = new_id("run")
+        self.session = new_id("run")  # names this run of the program
         self._tasks: set[asyncio.Task[None]] = set()
         self.work_types: list[str] = []
         self.active_jobs: Callable[[], int] = lambda: 0
@@ -53,14 +53,14 @@ class Presence:
         self._told = False
 
     def document(self) -> dict[str, Any]:
-        """`session` names this run of the program: work given to an earlier run went down with it."""
+        """What is announced. Work given to an earlier `session` went down with that run."""
         document: dict[str, Any] = {
             "node_id": self._node_id,
             "hostname": socket.gethostname() or "localhost",
             "work_types": [] if self._left else self.work_types,
             "slots": self._slots,
             "fenced": True,
-            "session": self._session,
+            "session": self.session,
         }
         if self._labels:
             document["labels"] = self._labels

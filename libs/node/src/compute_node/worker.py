@@ -152,6 +152,8 @@ class Worker:
         except ValidationError:
             log.warning("an assignment cannot be read", work_id=str(message.get("work_id"))[:128])
             return
+        if item.session not in (None, self.presence.session):
+            return  # given to an earlier run under this id; the marshaler gives it again
         if not self._admission.admit(item.node_id, item.work_id, item.attempt, item.epoch):
             return
         if self._leaving:
