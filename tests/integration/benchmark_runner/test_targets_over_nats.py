@@ -10,7 +10,7 @@ import pytest
 from compute_common import jetstream, subjects
 from compute_common.bus import Bus
 from compute_common.problems import Problem, not_found
-from tests.integration.benchmark_runner.runners import RUN, ended, runner
+from tests.integration.benchmark_runner.runners import RUN, ended, runner, when
 from tests.integration.benchmark_runner.scripted import Script, scripted
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
@@ -112,7 +112,7 @@ async def test_the_specifications_request_on_a_host_without_the_model(
         assert "llama-3-70b" in refused.json()["detail"]
 
 
-@pytest.mark.parametrize("outcome", ["ready", "failed"])
+@pytest.mark.parametrize("outcome", ["ready", "failed", "cancelled"])
 async def test_a_temporary_instance_is_stopped_whatever_happens(
     tmp_path: Path, nats_server: NatsServer, bus: Bus, outcome: str
 ) -> None:
@@ -126,7 +126,8 @@ async def test_a_temporary_instance_is_stopped_whatever_happens(
         async def deploy(body: dict[str, Any]) -> object:
             asked.append(body)
             if not body.get("dry_run"):
-                await put_instance(bus, body["instance_name"], server, outcome)
+                status = "ready" if outcome == "cancelled" else outcome
+                await put_instance(bus, body["instance_name"], server, status)
             return {"instance_name": body["instance_name"], "fits": True}
 
         async def stop(body: dict[str, Any]) -> object:
@@ -137,9 +138,14 @@ async def test_a_temporary_instance_is_stopped_whatever_happens(
         await bus.serve(subjects.vllm_subject("stop", "host-a"), stop)
         await bus.flush()
         ask = {"model_name": "org/Tiny-Model", "model_path": "tiny.gguf"} | SMALL
+        if outcome == "cancelled":
+            ask |= {"iterations": 100, "output_tokens": 64}
         accepted = (await client.post(RUN, json=ask)).json()
+        if outcome == "cancelled":
+            await when(client, accepted["benchmark_id"], lambda r: r["progress"]["phase"] == "measuring")
+            await client.delete(f"/api/v1/benchmark/{accepted['benchmark_id']}")
         run = await ended(client, accepted["benchmark_id"])
-        assert run["status"] == ("completed" if outcome == "ready" else "failed")
+        assert run["status"] == ("completed" if outcome == "ready" else outcome)
         if outcome == "failed":
             assert "no memory" in run["error"]
         assert await asyncio.wait_for(stopped.get(), 10) == asked[1]["instance_name"]
