@@ -24,6 +24,7 @@ async def test_an_open_loop_sends_at_its_rate_whatever_the_server_does(tmp_path:
         assert cell["slo_attainment"] == 1
 
 
+@pytest.mark.slow
 async def test_a_server_for_one_at_a_time_keeps_only_its_rate(tmp_path: Path) -> None:
     """0.1 s a request, one after another: latency from the scheduled time grows without bound above 10/s."""
     script = Script(ttft=0.09, gap=0.002, one_at_a_time=True)
