@@ -35,6 +35,7 @@ class Compose:
     """One project with host ports of its own."""
 
     def __init__(self, models: Path) -> None:
+        self.files = ["docker-compose.yml"]
         ports = free_ports(len(SERVICES) + 1)
         self.nats_port = ports.pop()
         self.ports = {spec.name: port for spec, port in zip(SERVICES, ports, strict=True)}
@@ -52,7 +53,15 @@ class Compose:
         command = compose_command()
         assert command is not None
         done = subprocess.run(
-            [*command, "-p", PROJECT, "--profile", "compute", *arguments],
+            [
+                *command,
+                "-p",
+                PROJECT,
+                *(word for file in self.files for word in ("-f", file)),
+                "--profile",
+                "compute",
+                *arguments,
+            ],
             cwd=ROOT,
             env=self.environment,
             capture_output=True,

@@ -248,3 +248,31 @@ async def test_with_a_real_engine(stranger: str, tmp_path: Path) -> None:
             await api.remove(made)  # gone already
             await api.close()
         assert docker("ps", "-aq", "--filter", f"name={ours.name}") == ""
+
+
+@pytest.mark.docker
+async def test_engines_end_with_the_proxy_where_that_is_asked(stranger: str, tmp_path: Path) -> None:
+    """Those of its network; others' and other stacks' stay."""
+    network = f"dp-{os.urandom(4).hex()}"
+    docker("network", "create", network)
+    container = replace(LLAMA, image=IMAGE, models=str(tmp_path), words=("sleep", "600"), bind="")
+    ours = replace(container, owner=os.urandom(8).hex(), network=network)
+    theirs = replace(container, owner=os.urandom(8).hex(), bind="127.0.0.1")
+    try:
+        with docker_proxy(tmp_path, LLAMA_DOCKER_IMAGE=IMAGE) as path:
+            api = DockerApi(path)
+            other = await api.create(theirs.name, create_body(theirs))
+            await api.close()
+        settings = {"LLAMA_DOCKER_IMAGE": IMAGE, "DOCKER_PROXY_ENDS_ENGINES": "1"}
+        with docker_proxy(tmp_path, ENGINE_DOCKER_NETWORK=network, **settings) as path:
+            api = DockerApi(path)
+            await api.start(await api.create(ours.name, create_body(ours)))
+            await api.close()
+        assert docker("ps", "-aq", "--filter", f"name={ours.name}") == ""
+        assert docker("ps", "-aq", "--no-trunc", "--filter", f"name={theirs.name}") == other
+        assert docker("inspect", "-f", "{{.State.Running}}", stranger) == "true"
+    finally:
+        for left in (ours.name, theirs.name):
+            for each in docker("ps", "-aq", "--filter", f"name={left}").split():
+                docker("rm", "-f", each)
+        docker("network", "rm", network)

@@ -3,7 +3,6 @@
 import json
 import secrets
 import shutil
-import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.vllm_orchestrator.hosts import INSTANCES, ledger, until, until_status
+from compute_common import wire_json
+from compute_common.bus import Bus
+from tests.integration.vllm_orchestrator.hosts import INSTANCES, ledger, orchestrator, until, until_status
 from tests.integration.vllm_orchestrator.program import Orchestrator
+from tests.support.apps import serving
+from tests.support.compose import require_docker
 from tests.support.docker_proxy import containers_of, docker, docker_proxy
 from tests.support.llama_image import llama_image
 from tests.support.nats import NatsServer
@@ -134,8 +137,9 @@ async def test_a_life_in_a_container(stage: Stage) -> None:
         assert await reservations(stage) == []
 
 
-async def test_what_the_record_does_not_know_is_adopted_or_ended(stage: Stage, tmp_path: Path) -> None:
-    """A container without its instance is ended; one without our label is not touched."""
+async def test_labels_say_what_records_do_not(stage: Stage, bus: Bus) -> None:
+    """A container is adopted that its record does not know, ended where it has none, made anew where
+    it ended while nobody looked; one without our labels is not touched."""
     stranger = docker("run", "-d", "--label", "compute.instance=smol", "--entrypoint", "sleep",
                       "python:3.11-slim-bookworm", "600")  # fmt: skip
     try:
@@ -143,21 +147,67 @@ async def test_what_the_record_does_not_know_is_adopted_or_ended(stage: Stage, t
             ready = await deployed(stage, client)
             assert ready["status"] == "ready", ready["last_error"]
         [container] = containers_of(stage.node_id)
-        assert stage.program.process is not None
-        stage.program.process.send_signal(signal.SIGSTOP)  # so that it does not see the end
-        docker("kill", "-s", "KILL", container)
+        bucket = await bus.jetstream().key_value("COMPUTE_INSTANCES")
+
         stage.program.kill()
+        record = wire_json.parse_object((await bucket.get("smol")).value or b"")
+        assert record["container_id"] == container
+        await bucket.put("smol", wire_json.dump({**record, "container_id": None, "status": "starting"}))
+        await again(stage)
+        assert containers_of(stage.node_id) == [container]
+
+        stage.program.kill()
+        docker("kill", "-s", "KILL", container)
+        await again(stage)
+        [fresh] = containers_of(stage.node_id)
+        assert fresh != container
+
+        stage.program.kill()
+        await bucket.delete("smol")
         await stage.program.start()
-        async with stage.program.client() as client:
-            ready = await until_status(client, "smol", "ready", "failed")
-            assert ready["status"] == "ready", ready["last_error"]
-            [fresh] = containers_of(stage.node_id)
-            assert fresh != container
-            assert (await client.delete(f"{INSTANCES}/smol")).status_code == 200
         assert containers_of(stage.node_id) == []
         assert docker("inspect", "-f", "{{.State.Running}}", stranger) == "true"
     finally:
         docker("rm", "-f", stranger)
+
+
+async def again(stage: Stage) -> None:
+    """The orchestrator starts, and the instance is ready."""
+    await stage.program.start()
+    async with stage.program.client() as client:
+        ready = await until_status(client, "smol", "ready", "failed")
+        assert ready["status"] == "ready", ready["last_error"]
+
+
+async def test_an_image_that_cannot_be_had(nats_server: NatsServer, tmp_path: Path, models: Path) -> None:
+    require_docker()
+    image = "127.0.0.1:9/none:1"
+    home = tmp_path / "home"
+    with docker_proxy(models, LLAMA_DOCKER_IMAGE=image, ENGINE_PORTS="1024-65535") as socket:
+        service = orchestrator(
+            nats_server, home, VLLM_RUNTIME="docker", VLLM_MODEL_PATH=models, LLAMA_DOCKER_IMAGE=image,
+            DOCKER_PROXY_SOCKET=socket,
+        )  # fmt: skip
+        async with ledger(server=nats_server, home=home) as gpu, serving(service) as client:
+            ask = {"model_name": "smollm2", "instance_name": "smol"}
+            assert (await client.post("/api/v1/vllm/deploy", json=ask)).status_code == 202
+            failed = await until_status(client, "smol", "ready", "failed")
+            assert failed["status"] == "failed"
+            assert "127.0.0.1:9" in failed["last_error"]
+            assert (await gpu.get("/api/v1/gpu/reservations")).json()["reservations"] == []
+
+
+async def test_without_the_proxy_a_deployment_says_what_to_start(
+    nats_server: NatsServer, tmp_path: Path, models: Path
+) -> None:
+    home = tmp_path / "home"
+    service = orchestrator(nats_server, home, VLLM_RUNTIME="docker", VLLM_MODEL_PATH=models)
+    async with serving(service) as client:
+        refused = await client.post("/api/v1/vllm/deploy", json={"model_name": "smollm2"})
+        assert refused.status_code == 503
+        assert "start compute-docker-proxy" in refused.json()["detail"]
+        health = (await client.get("/healthz")).json()
+        assert "compute-docker-proxy" in health["checks"]["engine"]["detail"]
 
 
 async def test_an_engine_that_cannot_start_fails_with_its_last_words(stage: Stage, models: Path) -> None:

@@ -18,6 +18,7 @@ import psutil
 
 from compute_cli import nats_server
 from compute_cli.children import Child, Say, end_groups, recorded_process
+from compute_cli.containers import end_containers
 from compute_cli.ports import taken_ports
 from compute_cli.suite import SERVICE_NAMES, SERVICES, Suite, child_environment, uvicorn_argv, write_suite
 from compute_common.settings import CommonSettings
@@ -88,6 +89,8 @@ class Supervisor:
         await _end(list(self._children.values()), SERVICE_STOP_SECONDS)
         engines = _recorded(self._suite.home / "engines")
         await end_groups(engines, ENGINE_STOP_SECONDS)
+        if left := await end_containers(self._suite.home, self._environment):
+            self._say(f"still running in containers, for no Docker proxy answers: {', '.join(left)}")
         if nats is not None:
             await _end([nats], NATS_STOP_SECONDS)
         (self._suite.run_records / "suite.json").unlink(missing_ok=True)

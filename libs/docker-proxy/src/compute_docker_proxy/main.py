@@ -7,14 +7,19 @@ import socket
 import sys
 from pathlib import Path
 
+import httpx
+import structlog
 import uvicorn
 from pydantic import ValidationError
 
+from compute_common.engine_containers import BRIDGE
 from compute_common.shell.logging import configure_logging
 from compute_docker_proxy.app import DockerProxy
 from compute_docker_proxy.grants import Grants
 from compute_docker_proxy.settings import ProxySettings
 from compute_docker_proxy.upstream import Docker
+
+log = structlog.get_logger("docker-proxy")
 
 
 def main() -> int:
@@ -77,7 +82,16 @@ async def serve(settings: ProxySettings, listening: socket.socket) -> None:
     try:
         await uvicorn.Server(config).serve([listening])
     finally:
+        if settings.ends_engines:
+            await _end_engines(docker, settings.engine_docker_network or BRIDGE)
         await docker.close()
+
+
+async def _end_engines(docker: Docker, network: str) -> None:
+    try:
+        log.info("engines ended", containers=await docker.end_all(network))
+    except httpx.HTTPError as error:
+        log.warning("engines may be left", error=type(error).__name__)
 
 
 def _free(path: Path) -> None:

@@ -62,6 +62,11 @@ class ProxySettings(BaseSettings):
         validation_alias=env("ENGINE_DOCKER_NETWORK"),
         description="The network they join; empty: published",
     )
+    ends_engines: bool = Field(
+        False,
+        validation_alias=env("DOCKER_PROXY_ENDS_ENGINES"),
+        description="Engines end with the proxy, so that `docker compose down` leaves none",
+    )
     allow_host_network: bool = Field(
         False,
         validation_alias=env("COMPUTE_ALLOW_HOST_NETWORK"),

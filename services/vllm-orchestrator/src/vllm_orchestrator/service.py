@@ -23,7 +23,6 @@ from vllm_orchestrator.downloads.hub import Hub
 from vllm_orchestrator.downloads.local import LocalModels
 from vllm_orchestrator.downloads.peers import FileServer
 from vllm_orchestrator.downloads.pulls import Pulls
-from vllm_orchestrator.engines.binary import find_llama_server
 from vllm_orchestrator.engines.files import EngineFiles
 from vllm_orchestrator.engines.runtimes import Runtimes
 from vllm_orchestrator.instances.adoption import Adoption
@@ -36,7 +35,7 @@ from vllm_orchestrator.instances.parts import Parts
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.roster import Roster
-from vllm_orchestrator.instances.sources import Hosts, local_engines
+from vllm_orchestrator.instances.sources import Hosts
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.takeover import TERMS, Takeover
 from vllm_orchestrator.instances.tools import Tools
@@ -67,13 +66,13 @@ class VllmOrchestrator(Service):
         ledger = LedgerClient(self.bus)
         self.local_models = LocalModels(settings.model_root)
         hub = Hub(settings.hf_endpoint, settings.hf_token)
-        hosts = Hosts(self.bus, ledger, self.node_id)
+        owner = f"{self.node_id} {settings.compute_home.absolute()}"  # marks this orchestrator's engines
+        self.runtimes = Runtimes(settings, self.files, owner, self.node_id)
+        hosts = Hosts(self.bus, ledger, self.node_id, self.runtimes.kinds)
         folder = ModelFolder(settings.model_root)
         self.planner = Planner(settings, folder, hosts, self.node_id, HubProfiles(hub))
         self.pulls = Pulls(self.bus, self.node_id, self.local_models, hub)
         self.file_server = FileServer(self.bus, self.node_id, self.local_models)
-        owner = f"{self.node_id} {settings.compute_home.absolute()}"  # marks this orchestrator's engines
-        self.runtimes = Runtimes(settings, self.files, owner, self.node_id)
         tools = self._tools(ledger)
         self.roster = Roster(tools)
         self.parts = Parts(self.roster, self.table, tools)
@@ -135,10 +134,9 @@ class VllmOrchestrator(Service):
     def checks(self) -> dict[str, Check]:
         async def engine() -> tuple[bool, str | None]:
             try:
-                found = find_llama_server(self.settings.llama_server_bin)
+                return True, await self.runtimes.health()
             except Problem as problem:
                 return False, problem.detail
-            return True, f"{', '.join(sorted(local_engines()))}; llama-server at {found}"
 
         return {"engine": Check(engine)}
 

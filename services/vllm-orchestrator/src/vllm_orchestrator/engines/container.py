@@ -5,13 +5,13 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
 from compute_common.problems import Problem
 from compute_common.tasks import end_tasks
 from vllm_orchestrator.engines.docker_api import ContainerState, DockerApi
+from vllm_orchestrator.engines.files import EngineFiles
 
 log = structlog.get_logger("engine")
 
@@ -24,11 +24,12 @@ END_TRIES = 3
 class ContainerEngine:
     """Its log is copied into our file as it comes, so that it is read as every engine's."""
 
-    def __init__(self, api: DockerApi, container: str, name: str, path: Path) -> None:
+    def __init__(self, api: DockerApi, container: str, name: str, files: EngineFiles) -> None:
         self._api = api
         self._id = container
         self._name = name
-        self._log = path
+        self._files = files
+        self._log = files.log(name)
         self._ended = False
         self._asked = self._measured = 0.0
         self._bytes = 0
@@ -84,6 +85,7 @@ class ContainerEngine:
                 log.warning("container not ended yet", instance=self._name, reason=problem.detail)
                 await asyncio.sleep(AGAIN_SECONDS)
         self._ended = True
+        self._files.forget_container(self._name, self._id)
         await self.let_go()
 
     async def let_go(self) -> None:

@@ -102,6 +102,7 @@ class DockerRuntime:
             raise Problem(
                 problem.status, "port-taken" if taken else problem.cause, problem.detail
             ) from problem
+        self._files.note_container(order.instance_name, made)
         engine.copy_log(0)
         return engine
 
@@ -117,7 +118,7 @@ class DockerRuntime:
     def engine(self, name: str, container: str) -> ContainerEngine:
         """One that a record or a label names: the same one every time."""
         if container not in self._engines:
-            self._engines[container] = ContainerEngine(self.api, container, name, self._files.log(name))
+            self._engines[container] = ContainerEngine(self.api, container, name, self._files)
         return self._engines[container]
 
     async def close(self) -> None:
@@ -130,6 +131,7 @@ class DockerRuntime:
         running = each.get("State") == "running"
         engine = self.engine(name, each["Id"])
         if running:
+            self._files.note_container(name, each["Id"])
             engine.copy_log(self._files.written(name))
         return FoundEngine(name, int(labels[EPOCH]), engine, running, int(labels[PORT]) or None)
 

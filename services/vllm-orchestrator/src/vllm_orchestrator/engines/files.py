@@ -36,6 +36,7 @@ class EngineFiles:
     def __init__(self, home: Path) -> None:
         self._engines = home / "engines"
         self._logs = home / "logs"
+        self._containers = home / "containers"
 
     def log(self, name: str) -> Path:
         return self._logs / f"engine-{check_identifier(name)}.log"
@@ -100,6 +101,18 @@ class EngineFiles:
             return [], offset
         whole = added[: added.rfind(b"\n") + 1] if len(added) < MAX_TAIL_BYTES else added
         return whole.decode("utf-8", "replace").splitlines(), offset + len(whole)
+
+    def note_container(self, name: str, container: str) -> None:
+        """Name an engine's container to others (`compute up` removes it when it ends)."""
+        self._containers.mkdir(parents=True, exist_ok=True)
+        (self._containers / check_identifier(name)).write_text(container)
+
+    def forget_container(self, name: str, container: str) -> None:
+        """Unless the name means a later one by now."""
+        note = self._containers / check_identifier(name)
+        with suppress(FileNotFoundError):
+            if note.read_text() == container:
+                note.unlink()
 
     def bound_log(self, name: str) -> None:
         """Empty a log that has grown too large; the engine appends, so it goes on at the start."""

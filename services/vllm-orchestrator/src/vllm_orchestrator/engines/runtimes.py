@@ -1,12 +1,14 @@
 """Which runtime an engine gets on this host, and how each is found again."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 
 import structlog
 
 from compute_common.enums import EngineKind
 from compute_common.problems import Problem
+from vllm_orchestrator.engines.binary import find_llama_server
 from vllm_orchestrator.engines.docker_runtime import DockerRuntime
 from vllm_orchestrator.engines.files import EngineFiles
 from vllm_orchestrator.engines.process_runtime import ProcessRuntime
@@ -33,6 +35,28 @@ class Runtimes:
 
     def named(self, name: str) -> Runtime:
         return self.docker if name == DOCKER else self.process
+
+    def kinds(self) -> frozenset[EngineKind]:
+        """What this host can run; a missing binary or image is named when it is needed.
+
+        llama.cpp always; vLLM where it is on PATH, or engines run in containers.
+        """
+        wanted = self._settings.vllm_runtime
+        containers = wanted == DOCKER or (wanted != PROCESS and self._settings.docker_proxy.is_socket())
+        vllm = containers or (wanted != DOCKER and shutil.which("vllm") is not None)
+        return frozenset({EngineKind.LLAMA_CPP, EngineKind.VLLM} if vllm else {EngineKind.LLAMA_CPP})
+
+    async def health(self) -> str:
+        """How engines run here, for people. Raises Problem 503 where they cannot."""
+        if self._settings.vllm_runtime != DOCKER:
+            try:
+                found = find_llama_server(self._settings.llama_server_bin)
+                return f"{', '.join(sorted(self.kinds()))}; llama-server at {found}"
+            except Problem:
+                if self._settings.vllm_runtime == PROCESS or not await self._docker_answers():
+                    raise
+        await self.docker.api.check()
+        return f"{', '.join(sorted(self.kinds()))} in containers"
 
     async def equip(self, kind: EngineKind, command: list[str]) -> tuple[str, list[str]]:
         """(the runtime's name, the command as it runs it). Raises Problem 503 saying what is missing."""

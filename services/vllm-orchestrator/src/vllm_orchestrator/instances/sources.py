@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -26,7 +26,10 @@ MAX_ASKED = 64
 class Hosts:
     """The live inventory. A registry or ledger that is away makes it smaller or older, never an error."""
 
-    def __init__(self, bus: Bus, ledger: LedgerClient, node_id: str) -> None:
+    def __init__(
+        self, bus: Bus, ledger: LedgerClient, node_id: str, engines: Callable[[], frozenset[EngineKind]]
+    ) -> None:
+        self._engines = engines
         self._bus = bus
         self._ledger = ledger
         self._node_id = node_id
@@ -35,7 +38,7 @@ class Hosts:
         """This host first, then every other host of the suite; those that take nothing new now say why."""
         known = {node.node_id: node for node in await self._nodes()}
         own = known.pop(self._node_id, None)
-        local = _measured(host_of_node(own) if own else Host(self._node_id), local_engines())
+        local = _measured(host_of_node(own) if own else Host(self._node_id), self._engines())
         others = [
             replace(host_of_node(node), engines=frozenset({EngineKind.VLLM}))
             for node in known.values()
@@ -64,14 +67,6 @@ class Hosts:
 def is_managed(node: Node) -> bool:
     """Whether the host runs this suite, and so an orchestrator that can start engines there."""
     return bool((node.model_extra or {}).get("managed") or getattr(node, "managed", False))
-
-
-def local_engines() -> frozenset[EngineKind]:
-    """llama.cpp always (a missing binary is named when it is needed), vLLM where it is on PATH."""
-    found = {EngineKind.LLAMA_CPP}
-    if shutil.which("vllm"):
-        found.add(EngineKind.VLLM)
-    return frozenset(found)
 
 
 def with_states(host: Host, states: GpuStates | None) -> Host:
