@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from compute_common.problems import unavailable
+from compute_common.reading_thread import ReadingThread
 from compute_common.times import utc_now
 from resource_detector.findings import Hardware
-from compute_common.reading_thread import ReadingThread
 
 PATIENCE_SECONDS = 5.0
 FAREWELL_SECONDS = 1.0
