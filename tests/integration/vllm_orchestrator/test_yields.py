@@ -106,7 +106,9 @@ async def test_only_the_card_that_is_asked_for_and_across_restarts(
     async with gpus() as gpu, serving(orchestrator(nats_server, home)) as client:
         standing = (await gpu.get(YIELDS)).json()["yields"]
         assert sorted(each["gpu_index"] for each in standing) == [0, 1]
-        await client.post(f"{INSTANCES}/two/stop")
+        await until_status(client, "two", "stopped")  # it has read its records
+        stopped = await client.post(f"{INSTANCES}/two/stop")
+        assert stopped.status_code == 200, stopped.text
         assert (await gpu.post(f"{YIELDS}/end", json={})).json()["yields"] == []
         await until_status(client, "one", "ready")
         assert (await client.get(f"{INSTANCES}/two")).json()["status"] == "stopped"
