@@ -31,6 +31,7 @@ def orchestrator(server: NatsServer, home: Path, node_id: str = NODE, **more: ob
         "NATS_URL": server.url,
         "NODE_ID": node_id,
         "COMPUTE_HOME": home,
+        "VLLM_MODEL_PATH": home / "models",
         "ENGINE_PORTS": f"{port}-{min(port + 3, 65_535)}",
         "ENGINE_START_SECONDS": 60,
         **more,

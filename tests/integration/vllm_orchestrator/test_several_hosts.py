@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,9 +26,13 @@ from compute_common.tasks import end_tasks, every
 from tests.integration.gpu_orchestrator.hosts import orchestrator as gpu_orchestrator
 from tests.integration.gpu_orchestrator.hosts import two_gpus
 from tests.integration.vllm_orchestrator.hosts import INSTANCES, gone, orchestrator, until, until_status
+from tests.integration.vllm_orchestrator.test_hub_profiles import CONFIG
 from tests.integration.vllm_orchestrator.test_lost_hosts import registry
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
+from vllm_orchestrator.instances import ledger as ledgers_of_hosts
+from vllm_orchestrator.instances import parts, promise
+from vllm_orchestrator.instances.ledger import LedgerClient
 from vllm_orchestrator.service import VllmOrchestrator
 
 HEAD, TAIL = "host-a", "host-b"
@@ -267,3 +272,82 @@ async def test_a_part_whose_instance_went_is_ended(pair: Pair) -> None:
     assert ranks
     await gone(pid)
     await until(pair.reserved, lambda counts: counts == [0, 0], 15)
+
+
+OURS = {
+    "model_name": "acme/tiny",
+    "instance_name": "qwen",
+    "tensor_parallel_size": 2,
+    "pipeline_parallel_size": 2,
+}
+HEADER = json.dumps({"w": {"dtype": "BF16", "shape": [2, 64], "data_offsets": [0, 256]}}).encode()
+TINY = {
+    "config.json": json.dumps(CONFIG).encode(),
+    "model.safetensors": struct.pack("<Q", len(HEADER)) + HEADER + bytes(256),
+}
+
+
+def give_model(home: Path) -> None:
+    folder = home / "models" / "acme" / "tiny"
+    folder.mkdir(parents=True)
+    for name, content in TINY.items():
+        (folder / name).write_bytes(content)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("holder", [HEAD, TAIL])
+async def test_every_host_gets_the_files_first(pair: Pair, holder: str) -> None:
+    """Whichever of the two has them, and whichever is asked."""
+    give_model(pair.homes[holder])
+    answer = await pair.head.post("/api/v1/vllm/deploy", json=OURS)
+    assert answer.status_code == 202, answer.text
+    ready = await until_status(pair.head, "qwen", "ready", "failed")
+    assert ready["status"] == "ready", ready["last_error"]
+    for node_id, home in pair.homes.items():
+        argv = psutil.Process(pair.pid(node_id)).cmdline()
+        folder = Path(argv[argv.index("serve") + 1])
+        assert folder == home / "models" / "acme" / "tiny"
+        assert contents(folder) == TINY
+    await pair.head.delete(f"{INSTANCES}/qwen")
+
+
+async def test_a_host_that_cannot_get_them_is_named(pair: Pair) -> None:
+    give_model(pair.homes[HEAD])
+    (pair.homes[TAIL] / "models").write_text("no folder")
+    assert (await pair.head.post("/api/v1/vllm/deploy", json=OURS)).status_code == 202
+    failed = await until_status(pair.head, "qwen", "failed", "ready")
+    assert failed["status"] == "failed"
+    assert f"the model cannot come to node '{TAIL}': models cannot be written to" in failed["last_error"]
+    assert await pair.reserved() == [0, 0]
+
+
+async def test_memory_that_cannot_be_bound_is_renewed_on_every_host(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledgers see other pids than the orchestrators do."""
+    bind = LedgerClient.bind
+
+    async def other_pids(self: LedgerClient, node_id: str, reservation_id: str, holder: Any) -> None:
+        await bind(self, node_id, reservation_id, {**holder, "pid": (1 << 22) - 1})
+
+    monkeypatch.setattr(LedgerClient, "bind", other_pids)
+    for module in (ledgers_of_hosts, promise):
+        monkeypatch.setattr(module, "LEASE_SECONDS", 4)
+    for module in (parts, promise):
+        monkeypatch.setattr(module, "RENEW_SECONDS", 0.5)
+    await pair.head.post("/api/v1/vllm/deploy", json=MODEL)
+    await until_status(pair.head, "qwen", "ready")
+
+    async def ends() -> list[str]:
+        answers = [await gpu.get("/api/v1/gpu/reservations") for gpu in pair.gpus.values()]
+        return [each["expires_at"] for answer in answers for each in answer.json()["reservations"]]
+
+    first = await ends()
+    assert len(first) == 2
+    later = await until(ends, lambda now: len(now) != 2 or min(now) > max(first), 10)
+    assert len(later) == 2, "renewed, not expired"
+    await pair.head.delete(f"{INSTANCES}/qwen")
+    assert await pair.reserved() == [0, 0]

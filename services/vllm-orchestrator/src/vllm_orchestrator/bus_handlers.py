@@ -73,10 +73,10 @@ async def _serve_host(service: "VllmOrchestrator") -> None:
             desk.require(ask.instance_name)
             name, lines, offset = ask.instance_name, ask.log_lines, ask.log_offset
             return await asyncio.to_thread(log_tail, service, name, lines=lines, offset=offset)
-        own = [record.public() for record in service.table.own()]
-        wanted = [each for each in own if ask.instance_name in (None, each.instance_name)]
-        local = await asyncio.to_thread(service.local_models.names)
-        return NodeInstances(node_id=node_id, instances=wanted, local_models=local)
+        own = [] if ask.equipment_only else service.table.own()
+        wanted = [each.public() for each in own if ask.instance_name in (None, each.instance_name)]
+        local, engines = await asyncio.to_thread(service.equipment)
+        return NodeInstances(node_id=node_id, instances=wanted, local_models=local, engines=engines)
 
     await bus.serve(subjects.vllm_subject("start", node_id), start)
     await bus.serve(subjects.vllm_subject("stop", node_id), stop)

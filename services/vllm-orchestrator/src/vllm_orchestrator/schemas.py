@@ -101,6 +101,7 @@ class StatusAsk(Wire):
     instance_name: Identifier | None = None
     log_lines: Annotated[int, Field(ge=0, le=2000)] = 0
     log_offset: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    equipment_only: bool = Field(False, description="Only `local_models` and `engines`")
 
 
 class GatewayRequest(Wire):

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from compute_common.enums import InstanceStatus
+from compute_common.enums import EngineKind, InstanceStatus
 from compute_common.problems import Problem
 from compute_common.shell import Service
 from compute_common.shell.service import Check
@@ -19,6 +19,7 @@ from compute_common.tasks import end_tasks, every
 from vllm_orchestrator import bus_handlers, gateway, routes, streams
 from vllm_orchestrator.downloads import routes as download_routes
 from vllm_orchestrator.downloads.deploying import ModelFiles
+from vllm_orchestrator.downloads.elsewhere import Elsewhere
 from vllm_orchestrator.downloads.hub import Hub
 from vllm_orchestrator.downloads.local import LocalModels
 from vllm_orchestrator.downloads.peers import FileServer
@@ -41,8 +42,8 @@ from vllm_orchestrator.instances.takeover import TERMS, Takeover
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.instances.waking import Waker
 from vllm_orchestrator.instances.yields import YieldFollower
-from vllm_orchestrator.models.hub import HubProfiles
-from vllm_orchestrator.models.resolve import ModelFolder
+from vllm_orchestrator.models.remote import HubModels
+from vllm_orchestrator.models.resolve import DEMO_NAME, ModelFolder, demo_gguf
 from vllm_orchestrator.settings import Settings
 from vllm_orchestrator.tensorzero.registrar import Registrar
 
@@ -64,13 +65,16 @@ class VllmOrchestrator(Service):
         self.table = InstanceTable(self.bus, self.node_id)
         self.announcer = Announcer(self.bus, self.table, self.node_id)
         ledger = LedgerClient(self.bus)
-        self.local_models = LocalModels(settings.model_root)
+        demo = demo_gguf()
+        self.local_models = LocalModels(settings.model_root, {DEMO_NAME: demo} if demo else {})
         hub = Hub(settings.hf_endpoint, settings.hf_token)
         owner = f"{self.node_id} {settings.compute_home.absolute()}"  # marks this orchestrator's engines
         self.runtimes = Runtimes(settings, self.files, owner, self.node_id)
-        hosts = Hosts(self.bus, ledger, self.node_id, self.runtimes.kinds)
-        folder = ModelFolder(settings.model_root)
-        self.planner = Planner(settings, folder, hosts, self.node_id, HubProfiles(hub))
+        engines, local = self.runtimes.kinds, self.local_models
+        hosts = Hosts(self.bus, ledger, self.node_id, engines=engines, local=local)
+        self.model_folder = ModelFolder(settings.model_root)
+        elsewhere = Elsewhere(self.bus, self.node_id, HubModels(hub))
+        self.planner = Planner(settings, self.model_folder, hosts, self.node_id, elsewhere)
         self.pulls = Pulls(self.bus, self.node_id, self.local_models, hub)
         self.file_server = FileServer(self.bus, self.node_id, self.local_models)
         tools = self._tools(ledger)
@@ -125,7 +129,7 @@ class VllmOrchestrator(Service):
             tell=self.announcer.tell,
             ports_taken=self._ports_taken,
             runtimes=self.runtimes,
-            models=ModelFiles(self.pulls),
+            models=ModelFiles(self.pulls, self.model_folder, self.bus),
         )
 
     def routers(self) -> Sequence[APIRouter]:
@@ -203,6 +207,10 @@ class VllmOrchestrator(Service):
                 log.debug("not repeated", cause=problem.cause)
             except Exception:
                 log.exception("repeating instance events failed")
+
+    def equipment(self) -> tuple[list[str], list[EngineKind]]:
+        """The models whose files are whole here, and the engines that start here."""
+        return self.local_models.names(), sorted(self.runtimes.startable())
 
     def _ports_taken(self) -> set[int]:
         return {record.port for record in self.table.own() if record.port and record.has_engine}

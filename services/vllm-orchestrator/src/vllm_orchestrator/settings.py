@@ -119,7 +119,11 @@ class Settings(ServiceSettings):
         description="Where that gateway answers, for people",
     )
     instance_repeat_seconds: float = Field(
-        15, gt=0, validation_alias=env("INSTANCE_REPEAT_SECONDS"), description="How often events are repeated"
+        15,
+        gt=0,
+        le=60,
+        validation_alias=env("INSTANCE_REPEAT_SECONDS"),
+        description="How often events are repeated",
     )
 
     @field_validator("tensorzero_reload_command")

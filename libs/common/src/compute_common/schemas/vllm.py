@@ -161,6 +161,7 @@ class NodeInstances(Wire):
     node_id: str
     instances: list[Instance]
     local_models: list[str] | None = Field(None, description="Models whose files are whole on the host")
+    engines: list[EngineKind] | None = Field(None, description="Engines that start there")
 
 
 class PlanAnswer(Wire):

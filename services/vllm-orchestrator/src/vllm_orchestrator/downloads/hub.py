@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -59,16 +60,17 @@ class Hub:
                 yield chunk
 
     async def head(self, listing: Listing, file: RemoteFile, most: int) -> bytes:
-        """The whole of a small file. Problem 502 when it is longer than `most`."""
+        """The first `most` bytes of a file, or all of it."""
         body = bytearray()
         try:
-            async for chunk in self.read(listing, file, 0):
-                body += chunk
-                if len(body) > most:
-                    raise _nonsense()
+            async with aclosing(self.read(listing, file, 0)) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) >= most:
+                        break
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
-        return bytes(body)
+        return bytes(body[:most])
 
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:  # most hosts never ask; the proxy of the environment is right here

@@ -9,7 +9,8 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -129,6 +130,12 @@ class Peer:
                 yield await ahead.popleft()
         finally:
             await end_tasks(ahead)
+
+    async def head(self, listing: Listing, file: RemoteFile, most: int) -> bytes:
+        """The first `most` bytes of a file, or all of it."""
+        short = replace(file, size=min(file.size, most))
+        async with aclosing(self.read(listing, short, 0)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
 
     async def _piece(self, listing: Listing, file: RemoteFile, offset: int, length: int) -> bytes:
         ask = FilesAsk(model_name=listing.model_name, path=file.path, offset=offset, length=length)

@@ -41,10 +41,21 @@ class Runtimes:
 
         llama.cpp always; vLLM where it is on PATH, or engines run in containers.
         """
-        wanted = self._settings.vllm_runtime
-        containers = wanted == DOCKER or (wanted != PROCESS and self._settings.docker_proxy.is_socket())
-        vllm = containers or (wanted != DOCKER and shutil.which("vllm") is not None)
+        on_path = self._settings.vllm_runtime != DOCKER and shutil.which("vllm") is not None
+        vllm = self._has_containers() or on_path
         return frozenset({EngineKind.LLAMA_CPP, EngineKind.VLLM} if vllm else {EngineKind.LLAMA_CPP})
+
+    def startable(self) -> frozenset[EngineKind]:
+        """As `kinds`, without a llama.cpp that is not there: what other hosts may count on."""
+        try:
+            find_llama_server(self._settings.llama_server_bin)
+        except Problem:
+            return self.kinds() - (frozenset() if self._has_containers() else {EngineKind.LLAMA_CPP})
+        return self.kinds()
+
+    def _has_containers(self) -> bool:
+        wanted = self._settings.vllm_runtime
+        return wanted == DOCKER or (wanted != PROCESS and self._settings.docker_proxy.is_socket())
 
     async def health(self) -> str:
         """How engines run here, for people. Raises Problem 503 where they cannot."""

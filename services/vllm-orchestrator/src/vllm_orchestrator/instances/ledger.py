@@ -16,6 +16,8 @@ log = structlog.get_logger("ledger")
 RESERVE_SECONDS = 5
 RETRY_SECONDS = 1
 LEASE_SECONDS = 120  # from reservation to the bind that follows the engine's start
+RENEW_SECONDS = LEASE_SECONDS / 4
+ENDED = frozenset({"reservation-ended", "unknown-reservation"})
 
 
 class LedgerClient:
@@ -41,10 +43,21 @@ class LedgerClient:
         body = {"reservation_id": reservation_id, **holder}
         await self._ask("bind", node_id, body)
 
-    async def renew(self, node_id: str, reservation_id: str) -> None:
-        """Another LEASE_SECONDS for a reservation that is not bound."""
+    async def renew(self, node_id: str, reservation_id: str) -> bool:
+        """Another LEASE_SECONDS for a reservation, unless it is bound; whether it is."""
         body = {"reservation_id": reservation_id, "timeout_seconds": LEASE_SECONDS}
-        await self._ask("renew", node_id, body)
+        answer = await self._ask("renew", node_id, body)
+        return answer.get("state") == "bound"
+
+    async def keep(self, node_id: str, reservation_id: str, request: ReserveRequest) -> tuple[str, bool]:
+        """As `renew`; one that ended meanwhile is asked anew: (its id now, whether it is bound)."""
+        try:
+            return reservation_id, await self.renew(node_id, reservation_id)
+        except Problem as problem:
+            if problem.cause not in ENDED:
+                raise
+        log.warning("a reservation ended while it was in use", reservation_id=reservation_id)
+        return await self.reserve(node_id, request), False
 
     async def release(self, node_id: str, reservation_id: str) -> None:
         """Release; a ledger that is away frees it by itself once nothing of it lives."""

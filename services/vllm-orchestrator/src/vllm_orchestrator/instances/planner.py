@@ -8,14 +8,15 @@ from compute_common.enums import EngineKind
 from compute_common.problems import Problem, invalid
 from compute_common.schemas.vllm import DeployRequest, Placement, PlanAnswer, PlanRequest
 from compute_common.times import utc_now
+from vllm_orchestrator.downloads.elsewhere import Elsewhere
 from vllm_orchestrator.instances.answers import plan_answer, record_of, wish_of
 from vllm_orchestrator.instances.record import default_name
 from vllm_orchestrator.instances.sources import Hosts
 from vllm_orchestrator.models.catalogue import catalogue
 from vllm_orchestrator.models.config_json import profile_of_config
-from vllm_orchestrator.models.hub import HubProfiles
 from vllm_orchestrator.models.profile import ProfileError
 from vllm_orchestrator.models.resolve import ModelFolder
+from vllm_orchestrator.planning.files import folded, hosts_with
 from vllm_orchestrator.planning.inventory import Host, host_of_document
 from vllm_orchestrator.planning.memory import DTYPE_BYTES, counted_parameters
 from vllm_orchestrator.planning.plan import Model, plan
@@ -56,10 +57,10 @@ class Planner:
         folder: ModelFolder,
         hosts: Hosts,
         node_id: str,
-        hub: HubProfiles | None = None,
+        elsewhere: Elsewhere,
     ) -> None:
         self._settings = settings
-        self._hub = hub
+        self._elsewhere = elsewhere
         self._folder = folder
         self._hosts = hosts
         self._node_id = node_id
@@ -72,21 +73,26 @@ class Planner:
             wish = replace(wish, node_id=berth.only)
         hosts = self._usable(model, await self._hosts.now())
         found = await asyncio.to_thread(plan, model, apart(hosts, berth.avoid), wish)
+        if isinstance(found, NoFit) and model.gguf is None and hosts_with(model.any, hosts[1:]):
+            # what is known here is its form for vLLM; another node may have it as GGUF
+            other = await self._elsewhere.on_a_node(model.any.name, request.quantization)
+            model = replace(model, gguf=other.gguf if other else None)
+            found = await asyncio.to_thread(plan, model, apart(hosts, berth.avoid), wish)
         if isinstance(found, NoFit) and model.gguf is not None and berth.avoid:
             return plan(model, hosts, wish)  # RAM has no second card: beside its sibling then
         return found
 
     async def what_if(self, request: PlanRequest) -> PlanAnswer:
         """The same question, also about hosts and models that are not here."""
-        if request.config is not None:
-            model = _inline(request)
+        if request.config is None and request.inventory is None:
+            found = await self.find(request)
         else:
-            model = await self._model(request)
-        if request.inventory is not None:
-            hosts = [host_of_document(document) for document in request.inventory]
-        else:
-            hosts = self._usable(model, await self._hosts.now())
-        found = await asyncio.to_thread(plan, model, hosts, wish_of(request))
+            model = await self._model(request) if request.config is None else _inline(request)
+            if request.inventory is not None:
+                hosts = [host_of_document(document) for document in request.inventory]
+            else:
+                hosts = self._usable(model, await self._hosts.now())
+            found = await asyncio.to_thread(plan, model, hosts, wish_of(request))
         name = request.instance_name or default_name(request.model_name, ())
         record = (
             record_of(found, request, name, self._settings, utc_now()) if isinstance(found, Plan) else None
@@ -94,18 +100,19 @@ class Planner:
         return plan_answer(found, record)
 
     async def _model(self, request: DeployRequest) -> Model:
-        """The model by its files, the catalogue, or the Hub. Raises Problem that says what to supply."""
+        """The model by its files, the catalogue, another node or the Hub. Problem says what to supply."""
         try:
             return self._folder.resolve(request.model_name, request.model_path)
         except Problem as unknown:
-            if unknown.status != 404 or self._hub is None or not _is_hub_id(request):
+            if unknown.status != 404:
                 raise
-            try:
-                return Model(vllm=await self._hub.profile(request.model_name))
-            except Problem as refused:
-                if refused.cause in ("gated-model", "invalid-model", "no-usable-weights"):
-                    raise
-                raise unknown from refused
+            name, quantization = request.model_path or request.model_name, request.quantization
+            found = await self._elsewhere.on_a_node(name, quantization)
+            if found is None and _is_hub_id(request):
+                found = await self._elsewhere.on_the_hub(name, quantization)
+            if found is None:
+                raise
+            return found
 
     async def models(self, fits: bool) -> ModelList:
         """Every model a name alone can deploy: those here first, then the catalogue.
@@ -171,12 +178,17 @@ class Planner:
         return entry.model_copy(update=chosen)
 
     def _usable(self, model: Model, hosts: list[Host]) -> list[Host]:
-        """A model that only vLLM runs is planned onto this host's GPUs even while vLLM is not installed here:
-        the plan and its compose file are useful, and starting it says what is missing."""
-        if model.gguf is not None:
-            return hosts
-        both = frozenset(EngineKind)
-        return [replace(host, engines=both) if host.node_id == self._node_id else host for host in hosts]
+        """This host first, which has what was found on its disk.
+
+        A model that only vLLM runs is planned onto its GPUs even while vLLM is not installed here: the plan
+        and its compose file are useful, and starting it says what is missing.
+        """
+        here, *others = hosts
+        if model.gguf is None:
+            here = replace(here, engines=frozenset(EngineKind))
+        if model.any.location.startswith("/"):
+            here = replace(here, models=here.models | {folded(model.any.name)})
+        return [here, *others]
 
 
 def _is_hub_id(request: DeployRequest) -> bool:

@@ -10,13 +10,11 @@ from compute_common.problems import Problem
 from compute_common.schemas.gpu import ReserveRequest
 from compute_common.schemas.vllm import Placement
 from vllm_orchestrator.engines.runtime import Engine
-from vllm_orchestrator.instances.ledger import LEASE_SECONDS
+from vllm_orchestrator.instances.ledger import LEASE_SECONDS, RENEW_SECONDS
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.tools import Tools
 
 log = structlog.get_logger("engine")
-
-RENEW_SECONDS = LEASE_SECONDS / 4
 
 
 class Promise:
@@ -25,7 +23,7 @@ class Promise:
     def __init__(self, record: Record, tools: Tools) -> None:
         self._record = record
         self._tools = tools
-        self._renew_at: float | None = None
+        self._renew_at: float | None = 0.0  # of an engine that was adopted it is not known; None: no need
 
     @property
     def whole(self) -> bool:
@@ -63,20 +61,37 @@ class Promise:
             await self._bind(node_id, engine)
 
     async def keep(self) -> None:
-        """Renew a reservation that could not be bound; does nothing until it is time."""
-        reservation = self._record.reservations.get(self._tools.node_id)
-        if self._renew_at is None or reservation is None or time.monotonic() < self._renew_at:
-            return
-        self._renew_at = time.monotonic() + RENEW_SECONDS
-        try:
-            await self._tools.ledger.renew(self._tools.node_id, reservation)
-        except Problem as problem:
-            log.warning("not renewed", instance=self._record.instance_name, cause=problem.cause)
+        """Renew what could not be bound here; does nothing until it is time, nor once it is bound."""
+        if self._is_due() and await self._renew(self._tools.node_id):
+            self._renew_at = None
 
     async def hold(self) -> None:
-        """Renew while nothing is started that could be bound."""
+        """Renew on every host while nothing is started that could be bound."""
         self._renew_at = self._renew_at or time.monotonic() + RENEW_SECONDS
-        await self.keep()
+        if self._is_due():
+            await asyncio.gather(*map(self._renew, list(self._record.reservations)))
+
+    def _is_due(self) -> bool:
+        if self._renew_at is None or time.monotonic() < self._renew_at:
+            return False
+        self._renew_at = time.monotonic() + RENEW_SECONDS
+        return True
+
+    async def _renew(self, node_id: str) -> bool:
+        """Whether that host's reservation is bound."""
+        record = self._record
+        place = next((each for each in record.placement if each.node_id == node_id), None)
+        if place is None or node_id not in record.reservations:
+            return False
+        try:
+            known = record.reservations[node_id]
+            record.reservations[node_id], bound = await self._tools.ledger.keep(
+                node_id, known, reserve_request(record, place)
+            )
+        except Problem as problem:
+            log.warning("not renewed", instance=record.instance_name, node_id=node_id, cause=problem.cause)
+            return False
+        return bound
 
     async def release(self) -> None:
         """Everywhere, also what was reserved while its answer was lost."""
@@ -88,7 +103,7 @@ class Promise:
         record.reservation_key = None
 
     async def _reserve(self, place: Placement, patience_seconds: float) -> None:
-        ask = self._ask(place)
+        ask = reserve_request(self._record, place)
         self._record.reservations[place.node_id] = await self._tools.ledger.reserve(
             place.node_id, ask, patience_seconds
         )
@@ -97,7 +112,8 @@ class Promise:
         reservation = self._record.reservations.get(place.node_id)
         try:
             # the same key answers the reservation that it made, if it made one
-            reservation = reservation or await self._tools.ledger.reserve(place.node_id, self._ask(place))
+            ask = reserve_request(self._record, place)
+            reservation = reservation or await self._tools.ledger.reserve(place.node_id, ask)
         except Problem:
             return
         await self._tools.ledger.release(place.node_id, reservation)
@@ -106,13 +122,14 @@ class Promise:
         reservation = self._record.reservations[node_id]
         await self._tools.ledger.bind(node_id, reservation, engine.holder)
 
-    def _ask(self, place: Placement) -> ReserveRequest:
-        record = self._record
-        return ReserveRequest(
-            gpu_indices=place.gpu_indices,
-            required_mb=place.reserved_mb,
-            timeout_seconds=LEASE_SECONDS,
-            owner=record.owner or f"instance:{record.instance_name}",
-            model_name=record.model_name,
-            idempotency_key=record.reservation_key,
-        )
+
+def reserve_request(record: Record, place: Placement) -> ReserveRequest:
+    """What is asked of the ledger of one of an instance's hosts."""
+    return ReserveRequest(
+        gpu_indices=place.gpu_indices,
+        required_mb=place.reserved_mb,
+        timeout_seconds=LEASE_SECONDS,
+        owner=record.owner or f"instance:{record.instance_name}",
+        model_name=record.model_name,
+        idempotency_key=record.reservation_key,
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import psutil
@@ -14,8 +14,11 @@ from compute_common.enums import EngineKind
 from compute_common.problems import Problem
 from compute_common.schemas.gpu import GpuState, GpuStates
 from compute_common.schemas.node import Node
+from compute_common.schemas.vllm import NodeInstances
 from compute_common.units import MIB
+from vllm_orchestrator.downloads.local import LocalModels
 from vllm_orchestrator.instances.ledger import LedgerClient
+from vllm_orchestrator.planning.files import folded
 from vllm_orchestrator.planning.inventory import GpuSlot, Host, host_of_node
 
 QUERY_SECONDS = 2
@@ -27,18 +30,27 @@ class Hosts:
     """The live inventory. A registry or ledger that is away makes it smaller or older, never an error."""
 
     def __init__(
-        self, bus: Bus, ledger: LedgerClient, node_id: str, engines: Callable[[], frozenset[EngineKind]]
+        self,
+        bus: Bus,
+        ledger: LedgerClient,
+        node_id: str,
+        *,
+        engines: Callable[[], frozenset[EngineKind]],
+        local: LocalModels,
     ) -> None:
         self._engines = engines
         self._bus = bus
         self._ledger = ledger
         self._node_id = node_id
+        self._local = local
 
     async def now(self) -> list[Host]:
         """This host first, then every other host of the suite; those that take nothing new now say why."""
         known = {node.node_id: node for node in await self._nodes()}
         own = known.pop(self._node_id, None)
+        here = await asyncio.to_thread(self._local.names)
         local = _measured(host_of_node(own) if own else Host(self._node_id), self._engines())
+        local = replace(local, models=_folded(here))
         others = [
             replace(host_of_node(node), engines=frozenset({EngineKind.VLLM}))
             for node in known.values()
@@ -46,13 +58,28 @@ class Hosts:
         ]
         open_hosts = [host for host in others if not host.closed]
         busy = sorted(open_hosts, key=lambda host: not host.gpus)[:MAX_ASKED]
-        states = await asyncio.gather(
-            *(self._ledger.states(host.node_id, STATES_SECONDS) for host in (local, *busy))
-        )
-        seen = {
-            host.node_id: with_states(host, state) for host, state in zip((local, *busy), states, strict=True)
-        }
-        return [seen.get(host.node_id, host) for host in (local, *others)]
+        seen = await asyncio.gather(self._with_states(local), *(self._looked_at(host) for host in busy))
+        known_now = {host.node_id: host for host in seen}
+        return [known_now.get(host.node_id, host) for host in (local, *others)]
+
+    async def _looked_at(self, host: Host) -> Host:
+        """Another host by the word of its ledger and of its orchestrator."""
+        with_memory, told = await asyncio.gather(self._with_states(host), self._told(host.node_id))
+        if told is None:
+            return with_memory
+        engines = host.engines | frozenset(told.engines or ())
+        return replace(with_memory, models=_folded(told.local_models or ()), engines=engines)
+
+    async def _with_states(self, host: Host) -> Host:
+        return with_states(host, await self._ledger.states(host.node_id, STATES_SECONDS))
+
+    async def _told(self, node_id: str) -> NodeInstances | None:
+        subject = subjects.vllm_subject("status", node_id)
+        try:
+            answer = await self._bus.request(subject, {"equipment_only": True}, STATES_SECONDS)
+            return NodeInstances.model_validate(answer)
+        except (Problem, ValidationError):
+            return None
 
     async def _nodes(self) -> list[Node]:
         ask = {"online_only": True, "include_draining": True}
@@ -67,6 +94,10 @@ class Hosts:
 def is_managed(node: Node) -> bool:
     """Whether the host runs this suite, and so an orchestrator that can start engines there."""
     return bool((node.model_extra or {}).get("managed") or getattr(node, "managed", False))
+
+
+def _folded(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(map(folded, names))
 
 
 def with_states(host: Host, states: GpuStates | None) -> Host:

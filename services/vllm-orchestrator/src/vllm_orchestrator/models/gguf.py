@@ -3,6 +3,8 @@
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little-endian).
 """
 
+import glob
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +18,12 @@ MAX_HEADER_BYTES = 256 << 20
 MAX_DEPTH = 4
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_FIRST_SHARD = re.compile(r"-00001-of-(\d{5})\.gguf\Z")
 _FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 15: "Q4_K_M", 17: "Q5_K_M", 18: "Q6_K"}
+
+
+class TruncatedError(ProfileError):
+    """There are fewer bytes than the header goes on for."""
 
 
 class _Array:
@@ -38,7 +45,7 @@ class _Reader:
         data = self._file.read(count)
         self._read += count
         if len(data) != count:
-            raise ProfileError("the GGUF header is truncated")
+            raise TruncatedError("the GGUF header is truncated")
         return data
 
     def number(self, code: str) -> Any:
@@ -91,10 +98,29 @@ def read_header(file: BinaryIO, size: int) -> dict[str, Any]:
 
 
 def profile_of_gguf(path: Path, name: str, aliases: tuple[str, ...] = ()) -> ModelProfile:
-    """The profile of a GGUF file; its weights are the file's own bytes. ProfileError when it has none."""
-    size = path.stat().st_size
+    """The profile of a GGUF file, or of all shards of the first one; its weights are the bytes of the files.
+
+    ProfileError when it has none.
+    """
+    size = sum(shard.stat().st_size for shard in _shards(path))
     with path.open("rb") as file:
-        header = read_header(file, size)
+        return profile_of_header(file, size, name, aliases, title=path.name, location=str(path))
+
+
+def _shards(first: Path) -> list[Path]:
+    """The files of one model, of which `first` has the header."""
+    numbered = _FIRST_SHARD.search(first.name)
+    if numbered is None:
+        return [first]
+    stem = glob.escape(first.name[: numbered.start()])
+    return sorted(first.parent.glob(f"{stem}-?????-of-{numbered[1]}.gguf"))
+
+
+def profile_of_header(
+    file: BinaryIO, size: int, name: str, aliases: tuple[str, ...] = (), *, title: str, location: str = ""
+) -> ModelProfile:
+    """As `profile_of_gguf`, of a file of `size` bytes of which only the beginning is at hand."""
+    header = read_header(file, size)
     arch = header.get("general.architecture")
     if not isinstance(arch, str):
         raise ProfileError("the GGUF header lacks general.architecture")
@@ -123,8 +149,8 @@ def profile_of_gguf(path: Path, name: str, aliases: tuple[str, ...] = ()) -> Mod
         intermediate=number("feed_forward_length", 4 * hidden) or 4 * hidden,
         vocab=number("vocab_size", tokens.length if isinstance(tokens, _Array) else 32_000),
         max_len=number("context_length", 2048) or 2048,
-        source=f"GGUF header of {path.name}",
-        location=str(path),
+        source=f"GGUF header of {title}",
+        location=location or name,
         gguf=True,
         quantization=_FILE_TYPES.get(header.get("general.file_type", -1), "gguf"),
         weight_bytes=size,

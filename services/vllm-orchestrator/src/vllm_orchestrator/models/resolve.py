@@ -89,6 +89,10 @@ class ModelFolder:
         matches = [path for path in self._candidates() if wanted in (path.name.lower(), path.stem.lower())]
         return min(matches, key=lambda path: (path.suffix == ".gguf", str(path)), default=None)
 
+    def name_of(self, path: Path) -> str | None:
+        """The place of a model under the root, by which other hosts pull it; None where it is not inside."""
+        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else None
+
     def _is_inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self._root.resolve())
 
