@@ -121,6 +121,40 @@ async def test_a_lost_host_is_replaced_and_stops_its_orphan_when_it_returns(
             program.kill()
 
 
+async def test_an_idle_instance_of_a_lost_host_wakes_elsewhere(
+    nats_server: NatsServer, tmp_path: Path, bus: Bus
+) -> None:
+    """Asked through the gateway while the host is silent and not yet known to be lost."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    idle = {**DEPLOY, "instance_name": "smol", "idle_timeout_seconds": 1}
+    tied = {**DEPLOY, "instance_name": "tied", "auto_start": False, "node_id": NODE}
+    async with (
+        registry(nats_server),
+        beating(bus, OTHER),
+        ledger(nats_server, two, OTHER) as gpu_two,
+        serving(orchestrator(nats_server, two, OTHER)) as client,
+    ):
+        async with (
+            beating(bus, NODE),
+            ledger(nats_server, one),
+            serving(orchestrator(nats_server, one)) as there,
+        ):
+            for body in (idle, tied):
+                assert (await there.post("/api/v1/vllm/deploy", json=body)).status_code == 202
+            asleep = await until_status(client, "smol", "stopped")
+            assert (asleep["node_id"], asleep["wakeable"]) == (NODE, True)
+        body = {"model": "smol", "prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+        answer = await client.post("/v1/completions", json=body, timeout=40)
+        assert "Paris" in answer.text
+        woken = (await client.get(f"{INSTANCES}/smol")).json()
+        assert (woken["node_id"], woken["epoch"]) == (OTHER, asleep["epoch"] + 1)
+        assert NODE in woken["last_error"]
+        refused = await client.post(f"{INSTANCES}/tied/start")
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:compute:error:no-responder")
+        await client.delete(f"{INSTANCES}/smol")
+        assert (await gpu_two.get("/api/v1/gpu/reservations")).json()["count"] == 0
+
+
 async def test_one_that_was_cut_off_gives_its_instance_up(
     nats_server: NatsServer, tmp_path: Path, bus: Bus
 ) -> None:

@@ -32,6 +32,7 @@ from vllm_orchestrator.instances.attached import Attachments
 from vllm_orchestrator.instances.desk import Desk
 from vllm_orchestrator.instances.groups import Groups
 from vllm_orchestrator.instances.ledger import LedgerClient
+from vllm_orchestrator.instances.moving import Mover
 from vllm_orchestrator.instances.parts import Parts
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record
@@ -84,6 +85,14 @@ class VllmOrchestrator(Service):
             self.roster, self.parts, table=self.table, tools=tools, announcer=self.announcer
         )
         self.table.on_lost = self._lost
+        mover = Mover(
+            self.bus,
+            tools=tools,
+            table=self.table,
+            planner=self.planner,
+            announcer=self.announcer,
+            adoption=self.adoption,
+        )
         self.desk = Desk(
             self.bus,
             self.node_id,
@@ -93,6 +102,7 @@ class VllmOrchestrator(Service):
             adoption=self.adoption,
             tools=tools,
             announcer=self.announcer,
+            mover=mover,
         )
         self.groups = Groups(self.desk, self.table)
         self.waker = Waker(self.desk, self.table, self.node_id, settings.engine_start_seconds)
@@ -101,10 +111,9 @@ class VllmOrchestrator(Service):
             self.node_id,
             tools=tools,
             table=self.table,
-            planner=self.planner,
+            mover=mover,
             announcer=self.announcer,
             roster=self.roster,
-            adoption=self.adoption,
         )
         self.yields = YieldFollower(self.bus, self.desk, self.table, self.node_id)
         self.attachments = Attachments(settings, self.table, self.announcer, self.client, self.node_id)

@@ -1,7 +1,7 @@
 """Deploy, start, stop, remove: what clients ask of this host's instances."""
 
-from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -15,10 +15,11 @@ from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of, refusal
-from vllm_orchestrator.instances.planner import ANYWHERE, Berth, Planner
+from vllm_orchestrator.instances.moving import Mover
+from vllm_orchestrator.instances.planner import ANYWHERE, Berth, Planner, berth_of
 from vllm_orchestrator.instances.record import Record, default_name, request_of
 from vllm_orchestrator.instances.roster import ENDED, Roster
-from vllm_orchestrator.instances.runner import Runner
+from vllm_orchestrator.instances.runner import AWAY, Runner
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.planning.result import NoFit
@@ -45,6 +46,7 @@ class Desk:
         adoption: Adoption,
         tools: Tools,
         announcer: Announcer,
+        mover: Mover,
     ) -> None:
         self._bus = bus
         self._node_id = node_id
@@ -54,6 +56,7 @@ class Desk:
         self._adoption = adoption
         self._tools = tools
         self._announcer = announcer
+        self._mover = mover
 
     # --- deploy
 
@@ -151,10 +154,19 @@ class Desk:
     # --- start, stop, remove
 
     async def start(self, name: str) -> Instance:
-        """Start a planned, stopped or failed instance; one that runs is left as it is."""
+        """Start a planned, stopped or failed instance; one that runs is left as it is.
+
+        Its host does it; another one does, where that host is lost and the request does not name it.
+        """
         record = self.require(name)
         if record.node_id != self._node_id:
-            return await self._start_there(record)
+            try:
+                return await self._start_there(record)
+            except Problem as problem:
+                moved = await self._moved(record) if problem.cause in AWAY else None
+                if moved is None:
+                    raise
+                return moved.public()
         if record.attached:
             raise conflict("attached", "an attached server is not started or stopped from here")
         if record.desired == "ready":  # handed over by one that took it from a lost host
@@ -203,6 +215,22 @@ class Desk:
         answer = await self._bus.request(subject, {"instance_name": record.instance_name}, FORWARD_SECONDS)
         return Instance.model_validate(answer)
 
+    async def _moved(self, record: Record) -> Record | None:
+        """A resting instance of a lost host, on another one; None where it stays. Problem 409 for no fit."""
+        node_id, resting = record.node_id or "", (*ENDED, InstanceStatus.PLANNED, InstanceStatus.STOPPING)
+        movable = record.desired != "ready" and record.status in resting and not record.attached
+        if not movable or record.request.get("node_id") is not None:
+            return None
+        if not await self._mover.lost({node_id}):
+            return None
+        record = await self._table.fetch(record.instance_name) or record
+        if record.node_id != node_id or record.status not in resting:
+            return None
+        moved = await self._mover.move(record, {node_id})
+        if isinstance(moved, NoFit):
+            raise refusal(replace(moved, reason=f"its node '{node_id}' is offline: {moved.reason}"))
+        return moved
+
     async def _stop_there(self, record: Record, remove: bool) -> StopAnswer:
         subject = subjects.vllm_subject("stop", record.node_id or "")
         settings = self._tools.settings
@@ -230,19 +258,6 @@ class Desk:
         if record is None:
             raise not_found("unknown-instance", f"there is no instance '{name}'; see /api/v1/vllm/instances")
         return record
-
-
-def berth_of(record: Record, others: Iterable[Record]) -> Berth:
-    """Apart from its siblings, whose deployment it belongs to."""
-    group = record.replica_of or record.instance_name
-    siblings = [
-        each
-        for each in others
-        if group in (each.instance_name, each.replica_of) and each.instance_name != record.instance_name
-    ]
-    return Berth(
-        avoid=tuple(place for each in siblings for place in each.placement), replica_of=record.replica_of
-    )
 
 
 def _answer(record: Record, request: DeployRequest) -> DeployAnswer:

@@ -1,7 +1,7 @@
 """From a request to a plan: the model's files, the hosts of now, the pure planner."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from compute_common.enums import EngineKind
@@ -10,7 +10,7 @@ from compute_common.schemas.vllm import DeployRequest, Placement, PlanAnswer, Pl
 from compute_common.times import utc_now
 from vllm_orchestrator.downloads.elsewhere import Elsewhere
 from vllm_orchestrator.instances.answers import plan_answer, record_of, wish_of
-from vllm_orchestrator.instances.record import default_name
+from vllm_orchestrator.instances.record import Record, default_name
 from vllm_orchestrator.instances.sources import Hosts
 from vllm_orchestrator.models.catalogue import catalogue
 from vllm_orchestrator.models.config_json import profile_of_config
@@ -35,6 +35,19 @@ class Berth:
 
 
 ANYWHERE = Berth()
+
+
+def berth_of(record: Record, others: Iterable[Record]) -> Berth:
+    """Apart from its siblings, whose deployment it belongs to."""
+    group = record.replica_of or record.instance_name
+    siblings = [
+        each
+        for each in others
+        if group in (each.instance_name, each.replica_of) and each.instance_name != record.instance_name
+    ]
+    return Berth(
+        avoid=tuple(place for each in siblings for place in each.placement), replica_of=record.replica_of
+    )
 
 
 def apart(hosts: Sequence[Host], avoid: Sequence[Placement]) -> list[Host]:

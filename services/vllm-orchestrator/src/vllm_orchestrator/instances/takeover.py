@@ -4,41 +4,27 @@ import time
 from collections.abc import Callable
 
 import structlog
-from pydantic import ValidationError
 
-from compute_common import subjects
 from compute_common.bus import Bus
 from compute_common.enums import InstanceStatus
 from compute_common.lease import Lease, LeaseTerms
-from compute_common.problems import Problem
-from compute_common.schemas.node import Node
-from compute_common.schemas.vllm import DeployRequest
-from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
-from vllm_orchestrator.instances.answers import begin, record_of
-from vllm_orchestrator.instances.desk import berth_of
-from vllm_orchestrator.instances.planner import Planner
+from vllm_orchestrator.instances.moving import Mover, named
 from vllm_orchestrator.instances.promise import Promise
 from vllm_orchestrator.instances.ranks import Ranks
 from vllm_orchestrator.instances.record import Record
 from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.tools import Tools
-from vllm_orchestrator.planning.result import NoFit
 
 log = structlog.get_logger("instances")
 
 TERMS = LeaseTerms(bucket="COMPUTE_INSTANCES_LEASE", max_age_seconds=10.0, renew_seconds=2.0)
-ASK_SECONDS = 2
 PLAN_AGAIN_SECONDS = 15
 
 
 class Takeover:
-    """One orchestrator of the cluster, by lease, does it; each record moves by compare-and-set.
-
-    A host is lost when the registry says that it is offline and its orchestrator does not answer: one that is
-    merely started again, or whose registry entry went, keeps its instances.
-    """
+    """One orchestrator of the cluster, by lease, does it; each record moves by compare-and-set."""
 
     def __init__(
         self,
@@ -47,10 +33,9 @@ class Takeover:
         *,
         tools: Tools,
         table: InstanceTable,
-        planner: Planner,
+        mover: Mover,
         announcer: Announcer,
         roster: Roster,
-        adoption: Adoption,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
@@ -58,10 +43,9 @@ class Takeover:
         self._tools = tools
         self._settings = tools.settings
         self._table = table
-        self._planner = planner
+        self._mover = mover
         self._announcer = announcer
         self._roster = roster
-        self._adoption = adoption
         self._clock = clock
         self._lease = Lease(bus, TERMS, node_id)
         self._lost_since: dict[str, float] = {}
@@ -94,22 +78,11 @@ class Takeover:
 
     async def _lost(self, node_ids: frozenset[str]) -> dict[str, float] | None:
         """Lost hosts → since when; None while the registry does not tell."""
-        ask = {"online_only": False, "status": "offline", "include_draining": True}
-        try:
-            answer = await self._bus.request(subjects.NODES_QUERY, ask, ASK_SECONDS)
-            offline = {Node.model_validate(node).node_id for node in answer.get("nodes", [])}
-        except (Problem, ValidationError, TypeError):
+        gone = await self._mover.lost(node_ids)
+        if gone is None:
             return None
-        gone = {each for each in node_ids & offline if not await self._answers(each)}
         self._lost_since = {each: self._lost_since.get(each, self._clock()) for each in gone}
         return self._lost_since
-
-    async def _answers(self, node_id: str) -> bool:
-        try:
-            await self._bus.request(subjects.vllm_subject("status", node_id), {}, ASK_SECONDS)
-        except Problem:
-            return False
-        return True
 
     async def _follow_loss(self, known: Record, away: dict[str, float]) -> None:
         """`away`: lost hosts of it, and for how many seconds."""
@@ -135,31 +108,14 @@ class Takeover:
         if self._clock() < self._plan_at.get(name, 0):
             return
         self._plan_at[name] = self._clock() + PLAN_AGAIN_SECONDS
-        names = "', '".join(sorted(away))
         await self._clear_the_rest(record)
-        request = DeployRequest.model_validate({**record.request, "instance_name": name})
-        try:
-            found = await self._planner.find(request, berth_of(record, self._table.all()))
-        except Problem as problem:
-            found = NoFit(problem.detail)
-        if isinstance(found, NoFit):
-            reason = f"node '{names}' is offline, and no other host takes it: {found.reason}"[:4000]
+        moved = await self._mover.move(record, away)
+        if isinstance(moved, Record):
+            self._plan_at.pop(name, None)
+        elif moved is not None:
+            reason = f"node '{named(away)}' is offline, and no other host takes it: {moved.reason}"[:4000]
             if reason != record.last_error and record.node_id != self._node_id:
                 await self._degrade(record, reason)
-            return
-        moved = record_of(
-            found, request, name, self._settings, record.created_at, replica_of=record.replica_of
-        )
-        if any(place.node_id in away for place in moved.placement):
-            return
-        moved.epoch, moved.restarts = record.epoch + 1, record.restarts + 1
-        moved.last_error = f"node '{names}' went offline"
-        begin(moved)
-        if await self._table.replace(moved):
-            log.warning("instance moves", instance=name, lost=sorted(away), to=moved.node_id)
-            self._plan_at.pop(name, None)
-            await self._announcer.tell(moved)
-            await self._hand_over(moved)
 
     async def _clear_the_rest(self, record: Record) -> None:
         """An instance over several hosts is nothing without one: what the others hold of it is free again."""
@@ -170,14 +126,3 @@ class Takeover:
             return
         await Ranks(record, self._tools).stop()
         await Promise(record, self._tools).release()
-
-    async def _hand_over(self, record: Record) -> None:
-        """Its new host finds it in the bucket sooner or later; this is sooner."""
-        if record.node_id == self._node_id:
-            await self._adoption.take_up(record.instance_name, [])
-            return
-        body = {"instance_name": record.instance_name}
-        try:
-            await self._bus.request(subjects.vllm_subject("start", record.node_id or ""), body, ASK_SECONDS)
-        except Problem as problem:
-            log.warning("not handed over yet", instance=record.instance_name, cause=problem.cause)
