@@ -110,6 +110,27 @@ async def test_one_that_goes_away_is_degraded_and_comes_back(nats_server: NatsSe
             await until(look, lambda status: status == "ready", 10)
 
 
+async def test_at_another_node(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Its loopback is meant; its own orchestrator looks, keeps and forgets the server."""
+    one = orchestrator(nats_server, tmp_path / "one", "one")
+    two = orchestrator(nats_server, tmp_path / "two", "two")
+    async with ScriptedEngine().running() as engine, serving(one) as here, serving(two) as there:
+        body = {"endpoint": engine.url, "node_id": "two"}
+        answer = await here.post(ATTACH, json=body)
+        assert (answer.status_code, answer.json()["node_id"]) == (201, "two"), answer.text
+        assert [record.instance_name for record in two.table.own()] == ["tiny"]
+        assert one.table.own() == []
+        assert (await there.get(f"{INSTANCES}/tiny")).json()["status"] == "ready"
+        chat = {"model": "tiny", "messages": []}
+        assert (await here.post("/v1/chat/completions", json=chat)).status_code == 200
+        refused = await here.post(ATTACH, json={**body, "endpoint": "http://192.0.2.1:8000"})
+        assert (refused.status_code, refused.json()["type"][-20:]) == (422, "endpoint-not-allowed")
+        nobody = await here.post(ATTACH, json={**body, "node_id": "three"})
+        assert nobody.json()["type"] == "urn:compute:error:unknown-node"
+        assert (await here.delete(f"{INSTANCES}/tiny")).status_code == 200
+        assert two.table.own() == []
+
+
 @pytest.mark.parametrize(
     "endpoint",
     ["http://192.0.2.1:8000", "http://user:pw@127.0.0.1:1", "http://127.0.0.1:1/admin", "http://127.0.0.1:1"],

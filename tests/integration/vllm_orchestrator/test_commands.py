@@ -77,7 +77,7 @@ async def test_a_model_is_pulled_onto_another_node(
     nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
-        HubStandIn({"acme/tiny": MODEL}).running() as hub,
+        HubStandIn({"acme/tiny": MODEL, "acme/slow": MODEL}).running() as hub,
         near_and_far(nats_server, tmp_path, hub, monkeypatch),
     ):
         done = await compute("models", "pull", "acme/tiny", "--node", "far", "--json")
@@ -86,6 +86,13 @@ async def test_a_model_is_pulled_onto_another_node(
         assert (tmp_path / "far/models/acme/tiny/config.json").is_file()
         near = await compute("models", "pull", "acme/tiny")
         assert "acme/tiny on near: done (from node:far)" in near.stdout.replace("\n", " ")
+        hub.block_seconds = 1.0
+        begun = await compute("models", "pull", "acme/slow", "--node", "far", "--no-wait")
+        assert "acme/slow on far: downloading" in begun.stdout.replace("\n", " ")
+        ended = await compute("models", "pull", "acme/slow", "--node", "far", "--cancel")
+        assert "acme/slow on far: cancelled" in ended.stdout.replace("\n", " ")
+        over = await compute("models", "pull", "acme/slow", "--node", "far", "--cancel")
+        assert (over.exit_code, "no pull of acme/slow is under way on far" in over.output) == (1, True)
         wrong = await compute("models", "pull", "acme/nothing")
         assert wrong.exit_code == 1
         assert "check the id" in str(wrong.exception)

@@ -106,6 +106,35 @@ async def test_an_orchestrator_that_ends_goes_on_later(nats_server: NatsServer, 
     assert hub.ranges("model.safetensors")[-1] is not None
 
 
+@pytest.mark.parametrize("asked", ["one", "two"])
+async def test_a_cancelled_pull_goes_on_when_it_is_pulled_again(
+    nats_server: NatsServer, tmp_path: Path, asked: str
+) -> None:
+    """Cancelled on the node itself, and from another one."""
+    async with HubStandIn({NAME: MODEL}, block_seconds=0.05).running() as hub:
+        one = serving(host(nats_server, tmp_path / "1", hub, "one"))
+        two = serving(host(nats_server, tmp_path / "2", hub, "two"))
+        async with one as first, two as second:
+            client = first if asked == "one" else second
+            await first.post(PULL, json={"model_name": NAME})
+            node = {"node_id": "one"}
+
+            async def some() -> int:
+                answer = await client.get(f"{PULL}/acme--tiny", params=node)
+                return int(answer.json()["bytes_done"])
+
+            came = await until(some, lambda seen: seen > 200_000)
+            for _twice in range(2):
+                ended = (await client.delete(f"{PULL}/acme--tiny", params=node)).json()
+                assert (ended["phase"], ended["ended_at"] is None) == ("cancelled", False)
+            assert (await client.delete(f"{PULL}/acme--nothing", params=node)).status_code == 404
+            hub.block_seconds = 0
+            done = await pulled(client, node_id="one")
+    assert done["phase"] == "done", done["error"]
+    assert (Path(done["path"]) / "model.safetensors").read_bytes() == WEIGHTS
+    assert int(str(hub.ranges("model.safetensors")[-1]).removeprefix("bytes=").rstrip("-")) >= came // 2
+
+
 async def test_a_file_that_is_not_what_was_promised_gets_no_name(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from compute_common.bus import Message
 from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
 from vllm_orchestrator.instances.planner import Berth
-from vllm_orchestrator.schemas import InstanceRef, RankOrder, RankRef, StartOrder, StatusAsk
+from vllm_orchestrator.schemas import AttachOrder, InstanceRef, RankOrder, RankRef, StartOrder, StatusAsk
 from vllm_orchestrator.streams import log_tail
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ async def _serve_host(service: "VllmOrchestrator") -> None:
     async def start(body: Message) -> object:
         if "rank" in body:
             return await service.parts.start(RankOrder.model_validate(body["rank"]))
+        if "attach" in body:
+            return await service.attachments.attach(AttachOrder.model_validate(body).here(node_id))
         if "deploy" in body:
             order = StartOrder.model_validate(body)
             berth = Berth(node_id, tuple(order.avoid), order.replica_of)

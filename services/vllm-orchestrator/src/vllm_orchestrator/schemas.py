@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from compute_common.ids import Identifier
 from compute_common.schemas.base import Name, Page, Wire
-from compute_common.schemas.vllm import DeployRequest, ModelName, Placement
+from compute_common.schemas.vllm import AttachRequest, DeployRequest, ModelName, Placement
 
 
 class ModelEntry(Wire):
@@ -59,6 +59,16 @@ class StartOrder(Wire):
     deploy: DeployRequest
     avoid: Annotated[list[Placement], Field(max_length=1024)] = []
     replica_of: Identifier | None = None
+
+
+class AttachOrder(Wire):
+    """`compute.vllm.start.v1.<node_id>` `{attach}`: take in a server that this host reaches."""
+
+    attach: AttachRequest
+
+    def here(self, node_id: str) -> AttachRequest:
+        """Never sent on."""
+        return self.attach.model_copy(update={"node_id": node_id})
 
 
 class RankOrder(Wire):

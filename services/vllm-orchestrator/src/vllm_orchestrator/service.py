@@ -116,7 +116,9 @@ class VllmOrchestrator(Service):
             roster=self.roster,
         )
         self.yields = YieldFollower(self.bus, self.desk, self.table, self.node_id)
-        self.attachments = Attachments(settings, self.table, self.announcer, self.client, self.node_id)
+        self.attachments = Attachments(
+            settings, self.bus, self.table, self.announcer, client=self.client, node_id=self.node_id
+        )
         self.metrics.registry.register(_InstanceCounts(self.table))
         self.leaving = False
         self._adopted = False

@@ -21,15 +21,27 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit of the Hub.")] = None,
     quantization: Annotated[str | None, typer.Option(help="Of a GGUF model, e.g. Q4_K_M.")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is there.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the pull that is under way.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a model's files onto a node: from another node that has them, else from the Hub."""
+    """Bring a model's files onto a node: from another node that has them, else from the Hub.
+
+    Ctrl-C only stops watching; --cancel ends the pull, and what has come stays for the next one.
+    """
     given = {"model_name": model, "node_id": node_id, "revision": revision, "quantization": quantization}
     body = {key: value for key, value in given.items() if value is not None}
     with Services(timeout_seconds=70) as services:
+        if cancel:
+            show(_cancelled(services, model, node_id), as_json, _view)
+            return
         found = services.post(SERVICE, PULL, body)
         if not no_wait:
-            found = _followed(services, found)
+            try:
+                found = _followed(services, found)
+            except KeyboardInterrupt:
+                where = f" --node {found['node_id']}" if node_id else ""
+                stderr.print(f"It goes on; `compute models pull {model}{where} --cancel` ends it.")
+                raise
     show(found, as_json, _view)
     if found["phase"] == "failed":
         raise fail(str(found["error"]))
@@ -46,6 +58,15 @@ def _followed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
             time.sleep(LOOK_SECONDS)
             found = services.get(SERVICE, path, node_id=found["node_id"])
     return found
+
+
+def _cancelled(services: Services, model: str, node_id: str | None) -> dict[str, Any]:
+    pulls = services.get(SERVICE, PULL, node_id=node_id)["pulls"]
+    under_way = [pull for pull in pulls if pull["model_name"] == model and pull["phase"] == "downloading"]
+    if not under_way:
+        raise fail(f"no pull of {model} is under way{f' on {node_id}' if node_id else ''}")
+    path = f"{PULL}/{quote(under_way[0]['pull_id'], safe='')}"
+    return services.delete(SERVICE, f"{path}?node_id={quote(under_way[0]['node_id'], safe='')}")
 
 
 def _view(found: dict[str, Any]) -> str:

@@ -77,12 +77,16 @@ class Pulls:
             _source, listing = await self._source(request)
             await asyncio.to_thread(self._prepare, Staging(self._local.root, name), listing)
 
-    async def finished(self, pull_id: str) -> PullStatus:
-        """The pull's last word, once it has ended."""
-        task = self._tasks.get(pull_id)
-        if task is not None:
-            await asyncio.wait({task})
-        return self.get(pull_id)
+    async def cancel(self, pull_id: str) -> PullStatus:
+        """End a pull; one that has ended is left as it is. What came stays for the next one. Problem 404."""
+        status, task = self.get(pull_id), self._tasks.get(pull_id)
+        if task is not None and status.phase is PullPhase.DOWNLOADING:
+            await end_tasks([task])
+            if status.phase is PullPhase.DOWNLOADING:  # it may have come to its end meanwhile
+                status.phase, status.ended_at = PullPhase.CANCELLED, utc_now()
+                status.error = "cancelled; pull it again to go on from here"
+                log.info("pull cancelled", model=status.model_name, bytes=status.bytes_done)
+        return status
 
     async def stop(self) -> None:
         """Leave what is unfinished where it is: the next pull goes on from there."""

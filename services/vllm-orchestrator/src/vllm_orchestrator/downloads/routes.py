@@ -47,6 +47,14 @@ def router(service: "VllmOrchestrator") -> APIRouter:
             return PullStatus.model_validate(await there(node_id or "", {"pull_id": pull_id}))
         return service.pulls.get(pull_id)
 
+    @r.delete("/api/v1/vllm/models/pull/{pull_id}", response_model=PullStatus)
+    async def cancel(pull_id: Identifier, node_id: OnNode = None) -> PullStatus:
+        """Cancel a pull: what has come stays, so that pulling again goes on from there."""
+        if node_id not in (None, service.node_id):
+            ask = {"pull_id": pull_id, "cancel": True}
+            return PullStatus.model_validate(await there(node_id or "", ask))
+        return await service.pulls.cancel(pull_id)
+
     return r
 
 
@@ -57,7 +65,9 @@ async def serve(service: "VllmOrchestrator") -> None:
         if "model_name" in body:
             return await service.pulls.begin(PullRequest.model_validate(body))
         ref = PullRef.model_validate(body)
-        return service.pulls.get(ref.pull_id) if ref.pull_id else _list(service)
+        if ref.pull_id is None:
+            return _list(service)
+        return await service.pulls.cancel(ref.pull_id) if ref.cancel else service.pulls.get(ref.pull_id)
 
     await service.bus.serve(subjects.vllm_subject("pull", service.node_id), pull)
     await service.file_server.serve()

@@ -15,6 +15,7 @@ class PullPhase(StrEnum):
     DOWNLOADING = "downloading"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class PullRequest(Wire):
@@ -51,6 +52,7 @@ class PullList(Page):
 
 
 class PullRef(Wire):
-    """`compute.vllm.pull.v1.<node_id>` without a model: how a pull of that node goes."""
+    """`compute.vllm.pull.v1.<node_id>` without a model: how a pull there goes; with `cancel` its end."""
 
     pull_id: Identifier | None = None
+    cancel: bool = False

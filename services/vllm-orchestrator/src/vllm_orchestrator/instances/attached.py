@@ -5,10 +5,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from compute_common.bus import Bus
 from compute_common.enums import EngineKind, InstanceStatus, Strategy
 from compute_common.problems import Problem, conflict, invalid
 from compute_common.schemas.vllm import AttachRequest, Endpoints, Instance, MemoryEstimate
 from compute_common.times import utc_now
+from vllm_orchestrator.asking import ask_host
 from vllm_orchestrator.engines.probe import healthy, names_in_engines, served_models
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.record import Record, default_name, served_names
@@ -17,6 +19,7 @@ from vllm_orchestrator.models.catalogue import lookup
 from vllm_orchestrator.settings import Settings
 
 MAX_MODELS = 200
+FORWARD_SECONDS = 15  # the server is asked three times
 
 
 class Attachments:
@@ -25,11 +28,14 @@ class Attachments:
     def __init__(
         self,
         settings: Settings,
+        bus: Bus,
         table: InstanceTable,
         announcer: Announcer,
+        *,
         client: httpx.AsyncClient,
         node_id: str,
     ) -> None:
+        self._bus = bus
         named = (host.strip().lower() for host in settings.attach_hosts.split(","))
         self._allowed = frozenset(host for host in named if host)
         self._table = table
@@ -38,9 +44,13 @@ class Attachments:
         self._node_id = node_id
 
     async def attach(self, request: AttachRequest) -> Instance:
-        """A ready instance for the server at `endpoint`. Problem 422 when it may not be or is none."""
+        """A ready instance for the server at `endpoint`, as this host, or the node that the request names,
+        reaches it. Problem 422 when it may not be or is none.
+        """
         if request.node_id not in (None, self._node_id):
-            raise invalid(f"attach it at the orchestrator of node '{request.node_id}'")
+            body = {"attach": request.model_dump(mode="json", exclude_none=True)}
+            answer = await ask_host(self._bus, "start", request.node_id or "", body, FORWARD_SECONDS)
+            return Instance.model_validate(answer)
         base = self._base(request.endpoint)
         names, llama = await served_models(self._client, f"{base}/v1")
         if not names:
