@@ -4,9 +4,10 @@ import pytest
 
 from compute_common.enums import MemoryLevel
 from compute_common.schemas.node import Node
+from compute_common.schemas.vllm import InventoryNode, PlanRequest
 from tests.integration.work_marshaling.cluster import node_record
 from tests.unit.vllm_orchestrator.shapes import H100, RTX_4090, host, known
-from vllm_orchestrator.planning.inventory import host_of_node
+from vllm_orchestrator.planning.inventory import host_of_document, host_of_node
 from vllm_orchestrator.planning.plan import Model, plan
 from vllm_orchestrator.planning.result import NoFit, Plan, Wish
 
@@ -27,6 +28,35 @@ def test_what_closes_a_host(state: dict[str, object], word: str) -> None:
     closed = host_of_node(Node.model_validate(node_record("a", **state))).closed
     assert word in closed
     assert bool(closed) is bool(word)
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ({"status": "draining"}, "draining"),
+        ({"is_draining": True}, "draining"),
+        ({"status": "offline"}, "offline"),
+        ({"is_online": False}, "offline"),
+        ({"memory_level": "critical"}, "out of memory"),
+        ({"status": "online", "is_online": True, "is_draining": False, "memory_level": "ok"}, ""),
+        ({"status": None, "is_online": None}, ""),
+    ],
+)
+@pytest.mark.parametrize("shape", [{"memory": {"total_gb": 8}}, {"memory_gb": 8}])
+def test_what_closes_a_host_of_a_question(
+    state: dict[str, object], word: str, shape: dict[str, object]
+) -> None:
+    asked = {"model_name": "m", "inventory": [{"node_id": "a", "hostname": "a", **shape, **state}]}
+    [document] = PlanRequest.model_validate(asked).inventory or []
+    found = host_of_document(document)
+    assert found.ram_total_mb == 8192
+    assert word in found.closed
+    assert bool(found.closed) is bool(word)
+
+
+def test_a_host_of_a_question_may_name_the_models_it_has() -> None:
+    document = InventoryNode(node_id="a", hostname="a", local_models=["org/Model-GGUF.gguf"])
+    assert host_of_document(document).models == {"model-gguf"}
 
 
 def test_the_plan_goes_elsewhere_and_says_so() -> None:

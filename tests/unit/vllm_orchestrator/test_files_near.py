@@ -10,8 +10,7 @@ from compute_common.enums import EngineKind
 from tests.unit.vllm_orchestrator.shapes import H100, RTX_4090, host, known
 from tests.unit.vllm_orchestrator.test_planner_properties import MODELS, fleets
 from vllm_orchestrator.models.profile import ModelProfile
-from vllm_orchestrator.planning.files import folded
-from vllm_orchestrator.planning.inventory import Host
+from vllm_orchestrator.planning.inventory import Host, folded
 from vllm_orchestrator.planning.plan import Model, plan
 from vllm_orchestrator.planning.result import NoFit, Plan, Wish
 

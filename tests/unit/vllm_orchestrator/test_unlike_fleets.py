@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from compute_common.schemas.node import NodeDocument
+from compute_common.schemas.vllm import InventoryNode
 from tests.unit.vllm_orchestrator.shapes import H100, RTX_4090, host, known
 from vllm_orchestrator.models.profile import ModelProfile
 from vllm_orchestrator.planning.inventory import Advice, GpuSlot, Host, host_of_document
@@ -26,9 +26,9 @@ def found(profile: ModelProfile, hosts: list[Host], wish: Wish | None = None) ->
     return result
 
 
-def document(**gpu: Any) -> NodeDocument:
+def document(**gpu: Any) -> InventoryNode:
     body = {"node_id": "n", "hostname": "n", "memory": {"total_mb": 64_000}, "gpus": [gpu]}
-    return NodeDocument.model_validate(body)
+    return InventoryNode.model_validate(body)
 
 
 def test_unlike_hosts_hold_unequal_stages_by_memory() -> None:
@@ -110,7 +110,7 @@ def test_what_was_asked_for_wins_over_advice() -> None:
 )  # fmt: skip
 def test_hostile_recommendations_are_left_out(told: object) -> None:
     body = {"node_id": "n", "hostname": "n", "recommendations": told}
-    assert host_of_document(NodeDocument.model_validate(body)).advice == Advice()
+    assert host_of_document(InventoryNode.model_validate(body)).advice == Advice()
 
 
 def test_a_turing_card_gets_float16_and_refuses_bfloat16() -> None:

@@ -1,17 +1,19 @@
 """Plans, deployments and instances on the wire."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from compute_common.enums import EngineKind, InstanceStatus, Strategy
+from compute_common.enums import EngineKind, InstanceStatus, MemoryLevel, NodeStatus, Strategy
 from compute_common.ids import Identifier
 from compute_common.schemas.base import JsonObject, Name, Page, Wire
 from compute_common.schemas.node import NodeDocument
+from compute_common.schemas.node_shapes import nest
 from compute_common.times import UtcTime
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256, examples=["meta-llama/Llama-3-70B"])]
 Degree = Annotated[int, Field(ge=1, le=1024)]
+STATE = ("status", "is_online", "is_draining")
 GpuIndices = Annotated[list[Annotated[int, Field(ge=0, le=4096)]], Field(min_length=1, max_length=256)]
 
 
@@ -52,10 +54,30 @@ class DeployRequest(Wire):
         return value
 
 
+class InventoryNode(NodeDocument):
+    """A host of a what-if question: a node's own document, or the registry's answer with the state in it."""
+
+    status: NodeStatus | None = None
+    is_online: bool | None = None
+    is_draining: bool | None = None
+    memory_level: MemoryLevel | None = None
+    local_models: Annotated[list[Name], Field(max_length=10_000)] = Field(
+        [], description="Models whose files are whole there"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_either_shape(cls, data: Any) -> Any:
+        """What the registry computes is dropped from an announcement; here its state counts."""
+        if not isinstance(data, dict):
+            return data
+        return nest(data) | {name: data[name] for name in STATE if data.get(name) is not None}
+
+
 class PlanRequest(DeployRequest):
     """A what-if question: the same as a deployment, nothing is started."""
 
-    inventory: Annotated[list[NodeDocument], Field(max_length=100_000)] | None = None
+    inventory: Annotated[list[InventoryNode], Field(max_length=100_000)] | None = None
     config: JsonObject | None = Field(
         None, alias="model_config", description="The model's config.json, inline"
     )

@@ -16,8 +16,8 @@ from vllm_orchestrator.models.catalogue import catalogue
 from vllm_orchestrator.models.config_json import profile_of_config
 from vllm_orchestrator.models.profile import ProfileError
 from vllm_orchestrator.models.resolve import ModelFolder
-from vllm_orchestrator.planning.files import folded, hosts_with
-from vllm_orchestrator.planning.inventory import Host, host_of_document
+from vllm_orchestrator.planning.files import hosts_with
+from vllm_orchestrator.planning.inventory import Host, folded, host_of_document
 from vllm_orchestrator.planning.memory import DTYPE_BYTES, counted_parameters
 from vllm_orchestrator.planning.plan import Model, plan
 from vllm_orchestrator.planning.result import NoFit, Plan, to_mib

@@ -18,8 +18,7 @@ from compute_common.schemas.vllm import NodeInstances
 from compute_common.units import MIB
 from vllm_orchestrator.downloads.local import LocalModels
 from vllm_orchestrator.instances.ledger import LedgerClient
-from vllm_orchestrator.planning.files import folded
-from vllm_orchestrator.planning.inventory import GpuSlot, Host, host_of_node
+from vllm_orchestrator.planning.inventory import GpuSlot, Host, folded, host_of_node
 
 QUERY_SECONDS = 2
 STATES_SECONDS = 1

@@ -4,13 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vllm_orchestrator.models.profile import ModelProfile
-from vllm_orchestrator.planning.inventory import Host
+from vllm_orchestrator.planning.inventory import Host, folded
 from vllm_orchestrator.planning.result import Plan
-
-
-def folded(name: str) -> str:
-    """`name` as folders and files are compared: its last part, in lower case, without `.gguf`."""
-    return name.rpartition("/")[2].lower().removesuffix(".gguf")
 
 
 def hosts_with(profile: ModelProfile, hosts: Iterable[Host]) -> frozenset[str]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from compute_common.enums import EngineKind, MemoryLevel, NodeStatus
 from compute_common.gpu_bandwidth import bandwidth_by_name
-from compute_common.schemas.node import Gpu, GpuSlice, Node, NodeDocument
+from compute_common.schemas.node import Gpu, GpuSlice, Node
+from compute_common.schemas.vllm import InventoryNode
 
 KIND_STEP_MB = 512  # two cards of one product differ by less than this
 BIG_CARD_MB = 70 * 1024
@@ -71,17 +72,18 @@ class Host:
     address: str = ""
     closed: str = ""
     measured: tuple[tuple[str, float], ...] = ()  # (model, output tokens/s at its best batch)
-    models: frozenset[str] = frozenset()  # whose files are whole there, as `planning.files.folded` names them
+    models: frozenset[str] = frozenset()  # whose files are whole there, `folded`
     advice: Advice = Advice()
 
 
-def host_of_document(document: NodeDocument) -> Host:
-    """A host as a node document tells it: free VRAM is total less what the document says is used."""
+def host_of_document(document: InventoryNode) -> Host:
+    """A host as a question tells it: free VRAM is total less what it says is used."""
     memory, cpu = document.memory, document.cpu
     total = (memory.total_mb if memory else None) or 0
     available = memory.available_mb if memory and memory.available_mb is not None else total
     threads = (cpu.cores or cpu.threads or 1) if cpu else 1
-    extra = document.model_extra or {}
+    offline = document.is_online is False or document.status is NodeStatus.OFFLINE
+    draining = bool(document.is_draining) or document.status is NodeStatus.DRAINING
     return Host(
         node_id=document.node_id,
         gpus=gpu_slots(document.gpus or ()),
@@ -89,8 +91,9 @@ def host_of_document(document: NodeDocument) -> Host:
         ram_available_mb=available,
         threads=max(1, threads),
         address=document.ipv4 or document.hostname,
-        closed=_closed_by_document(extra),
-        advice=_advice(extra.get("recommendations")),
+        closed=_closed(offline, draining, document.memory_level),
+        advice=_advice((document.model_extra or {}).get("recommendations")),
+        models=frozenset(map(folded, document.local_models)),
     )
 
 
@@ -104,6 +107,7 @@ def host_of_node(node: Node) -> Host:
     fastest: dict[str, float] = {}
     for each in node.measured:
         fastest[each.model] = max(each.output_tokens_per_s, fastest.get(each.model, 0.0))
+    offline = not node.is_online or node.status is NodeStatus.OFFLINE
     return Host(
         node_id=node.node_id,
         gpus=gpu_slots(node.gpus),
@@ -111,27 +115,26 @@ def host_of_node(node: Node) -> Host:
         ram_available_mb=available,
         threads=max(1, cores),
         address=node.ipv4 or node.hostname,
-        closed=_closed(node),
+        closed=_closed(offline, node.is_draining, node.memory_level),
         measured=tuple(sorted(fastest.items())),
         advice=_advice((node.model_extra or {}).get("recommendations")),
     )
 
 
-def _closed(node: Node) -> str:
-    if not node.is_online or node.status is NodeStatus.OFFLINE:
+def _closed(offline: bool, draining: bool, memory: MemoryLevel | None) -> str:
+    """Why a host takes nothing new."""
+    if offline:
         return "it is offline"
-    if node.is_draining:
+    if draining:
         return "it is draining"
-    if node.memory_level is MemoryLevel.CRITICAL:
-        return "it is about to run out of memory (memory level critical)"
-    return ""
+    return (
+        "it is about to run out of memory (memory level critical)" if memory is MemoryLevel.CRITICAL else ""
+    )
 
 
-def _closed_by_document(extra: Mapping[str, Any]) -> str:
-    """A registry's answer pasted as an inventory keeps its state."""
-    if extra.get("memory_level") == MemoryLevel.CRITICAL.value:
-        return "it is about to run out of memory (memory level critical)"
-    return ""
+def folded(name: str) -> str:
+    """A model's name as folders and files are compared: its last part, in lower case, without `.gguf`."""
+    return name.rpartition("/")[2].lower().removesuffix(".gguf")
 
 
 def _advice(told: object) -> Advice:
