@@ -76,11 +76,11 @@ def test_it_never_costs_a_fit_a_host_or_context(
     has = data.draw(st.sets(st.sampled_from([each.node_id for each in hosts])))
     near = [having(each, profile) if each.node_id in has else each for each in hosts]
     found = plan(Model(vllm=profile), near, QUIET)
-    assert isinstance(found, Plan) is isinstance(plain, Plan)
+    assert isinstance(found, Plan) or isinstance(plain, NoFit)
     if isinstance(found, Plan) and isinstance(plain, Plan):
-        assert len(found.places) == len(plain.places)
-        assert found.max_model_len == plain.max_model_len
-        assert (found.tp, found.pp) == (plain.tp, plain.pp)
+        assert found.max_model_len >= plain.max_model_len
+        if found.max_model_len == plain.max_model_len:
+            assert len(found.places) <= len(plain.places)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4000), st.booleans()), min_size=1, max_size=5))

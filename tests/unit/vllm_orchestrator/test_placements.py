@@ -167,3 +167,12 @@ def test_a_linked_pair_is_preferred() -> None:
 def test_an_old_card_is_refused_by_its_capability() -> None:
     gpus = (GpuSlot(0, "nvidia", "P40", 24_576, 24_576, 6.1),)
     assert "compute capability 6.1" in refused(known("qwen3-0.6b"), [Host("h", gpus)]).reason
+
+
+def test_a_full_card_beside_a_free_one_is_no_obstacle() -> None:
+    """Two hosts, one of them with a card that somebody else has filled: one free card of each."""
+    size = 46_068
+    free, full = (GpuSlot(index, "nvidia", "L40S", size, left) for index, left in ((0, size), (1, 0)))
+    hosts = [Host("a", (free, full), 64_000, 50_000, 8), Host("b", (free,), 64_000, 50_000, 8)]
+    result = found(known("gemma-3-27b"), hosts)
+    assert {(place.node_id, place.gpu_indices) for place in result.places} == {("a", (0,)), ("b", (0,))}

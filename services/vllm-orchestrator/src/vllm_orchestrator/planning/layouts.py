@@ -154,7 +154,8 @@ class Fleet:
     def over_hosts(self, tp: int) -> Iterator[tuple[Group, ...]]:
         """For each kind the stages of `tp` cards that its hosts can hold, hosts with most stages first.
 
-        Where some hosts have the files, once more with those first.
+        Once more with the roomiest stages first, where hosts are partly used, and with hosts with the files,
+        where some have them.
         """
         for kind, members in self._hosts.items():
             if kind.sliced or max(len(cards) for _host, cards in members) < tp:
@@ -162,6 +163,7 @@ class Fleet:
             able = [item for item in members if len(item[1]) >= tp]
             first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
             yield tuple(stage for host, cards in first for stage in _stages_of(host, cards, tp))
+            yield from _roomiest(able, tp)
             if 0 < sum(host.node_id in self._with_files for host, _cards in able) < len(able):
                 near = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: self._near(item, tp))
                 yield tuple(stage for host, cards in near for stage in _stages_of(host, cards, tp))
@@ -196,6 +198,16 @@ def _unlike(stages: Sequence[Group]) -> tuple[Group, ...]:
     if len({group[0].kind for _host, group in stages}) < 2:
         return ()
     return tuple(nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb))
+
+
+def _roomiest(able: Sequence[tuple[Host, list[GpuSlot]]], tp: int) -> Iterator[tuple[Group, ...]]:
+    """The stages with most free memory, where the hosts' stages differ in it."""
+    first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: item[1][tp - 1].free_mb)
+    least = first[-1][1][tp - 1].free_mb if len(first) == MAX_STAGES_OVER_HOSTS else 0
+    free = [(host, [card for card in cards if card.free_mb >= least]) for host, cards in first]
+    stages = [stage for host, cards in free for stage in _stages_of(host, cards, tp)]
+    if len({cards[-1].free_mb for _host, cards in stages}) > 1:
+        yield tuple(nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb))
 
 
 def together(stages: Sequence[Group]) -> tuple[Group, ...]:
