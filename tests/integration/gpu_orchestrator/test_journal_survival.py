@@ -80,7 +80,9 @@ async def test_a_lost_journal_is_never_an_empty_ledger(tmp_path: Path, loss: str
     else:
         path.unlink()
     if loss == "another":
-        Journal(path, tmp_path / "other-marker").open()
+        other = Journal(path, tmp_path / "other-marker")
+        other.open()
+        other.close()
     async with serving(orchestrator(tmp_path, readings=two_gpus())) as client:
         check = await _journal_check(client)
         assert check["required"]

@@ -34,4 +34,4 @@ async def test_a_flush_that_is_cut_off_forgets_nothing(nats_server: NatsServer) 
         assert service.store.waiting == 0
     again = NodeRegistry(Settings.model_validate({"NATS_URL": nats_server.url}))
     async with serving(again):
-        assert len(again.table) == 2 * BATCH
+        await waiting.until(lambda: len(again.table) == 2 * BATCH)

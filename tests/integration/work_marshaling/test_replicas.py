@@ -55,7 +55,7 @@ async def worker(bus: Bus, url: str, ran: Counter[tuple[str, int]]) -> AsyncIter
     await own.stop()
 
 
-async def leader_of(processes: list[Process], seconds: float = 15) -> Process:
+async def leader_of(processes: list[Process], seconds: float = 30) -> Process:
     """The one that leads, as soon as exactly one does."""
     found: list[Process] = []
 

@@ -83,16 +83,16 @@ class Orchestrator:
         return found
 
     async def check(self, request: BenchmarkRequest) -> None:
-        """Ask for a plan only: raises the orchestrator's own refusal when the model cannot run."""
-        plan = await self._bus.request(
-            subjects.VLLM_REQUEST,
-            self._deployment(request, new_id("bench")) | {"dry_run": True},
-            ANSWER_SECONDS,
-        )
-        if plan.get("fits") is False:
-            raise Problem(
-                409, "no-fit", str(plan.get("explanation", "the model does not fit anywhere"))[:2000]
-            )
+        """Ask for a plan only: raises the orchestrator's own refusal of what can never run.
+
+        That nothing fits now is no refusal: it may when the run's turn comes, and else the run says so.
+        """
+        ask = self._deployment(request, new_id("bench")) | {"dry_run": True}
+        try:
+            await self._bus.request(subjects.VLLM_REQUEST, ask, ANSWER_SECONDS)
+        except Problem as problem:
+            if problem.cause != "no-fit":
+                raise
 
     async def start(self, request: BenchmarkRequest, benchmark_id: str) -> str:
         """Ask for a temporary instance; its name. RunFailedError with the orchestrator's reason."""
