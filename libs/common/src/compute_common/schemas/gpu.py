@@ -10,7 +10,6 @@ from compute_common.schemas.base import JsonObject, Name, Page, Wire
 from compute_common.times import UtcTime
 
 MAX_YIELD_SECONDS = 31 * 86_400
-MAX_YIELD_SECONDS = 31 * 86_400
 GpuIndices = Annotated[list[Annotated[int, Field(ge=0, le=4096)]], Field(max_length=256)]
 RequiredMb = Annotated[int, Field(gt=0, le=1 << 30, description="MiB, per GPU")]
 
