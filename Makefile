@@ -2,6 +2,7 @@
 # make test   set everything up and run the tests with what this machine has
 # make setup  only set everything up
 PY := .venv/bin/python
+TEST_PROCESSES ?= 2
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
 .PHONY: setup run up down test check test-vllm bench bench-rivals faults test-deps lock env format clean
@@ -17,7 +18,7 @@ down: .venv/.run-ready
 	@.venv/bin/compute down
 
 test: .venv/.dev-ready
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: .venv/.dev-ready
 	@scripts/check.sh
