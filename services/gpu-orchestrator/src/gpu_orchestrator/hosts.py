@@ -113,5 +113,6 @@ async def all_states(bus: Bus, own: GpuStates) -> GpuStates:
         host_memory=own.host_memory,
         hosts=[HostStates(node_id=s.node_id, host_memory=s.host_memory) for s in every],
         unreachable=[node_id for node_id, answer in zip(others, answers, strict=True) if answer is None],
+        flagged=[each for states in every for each in states.flagged],
         timestamp=utc_now(),
     )

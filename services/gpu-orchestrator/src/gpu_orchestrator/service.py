@@ -18,6 +18,7 @@ from gpu_orchestrator import bus_handlers, routes, views
 from gpu_orchestrator.desk import ReservationDesk
 from gpu_orchestrator.entries import Entry
 from gpu_orchestrator.gauges import Gauges
+from gpu_orchestrator.health_voice import HealthVoice
 from gpu_orchestrator.hosts import Hosts
 from gpu_orchestrator.journal import Journal
 from gpu_orchestrator.local import LocalHost
@@ -52,6 +53,7 @@ class GpuOrchestrator(Service):
         )
         self.watch = MemoryWatch(self.node_id, lambda: self.desk.ledger)
         self.voice = MemoryVoice(self.bus, self.node_id, self.watch)
+        self.health = HealthVoice(self.bus, self.node_id)
         self.gauges = Gauges(self.node_id, self.metrics.registry)
         self.yields = YieldDesk(self.desk, settings.quiet_ranges, utc_now)
         self.hosts = Hosts(LocalHost(self.node_id, self.desk, self.yields, self.watch), self.bus)
@@ -87,6 +89,7 @@ class GpuOrchestrator(Service):
         view = await self.desk.look()
         await self.yields.follow_quiet_hours()
         await self.voice.say(view)
+        await self.health.say(view, self.desk.ledger)
         self.gauges.observe(view, self.desk.ledger, self.watch)
 
     async def _announce(self, event: str, entries: Sequence[Entry]) -> None:

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from compute_common.schemas.gpu import GpuState, GpuStates, HostMemoryState, Reservation
+from compute_common.schemas.gpu import (
+    GpuState,
+    GpuStates,
+    HostMemoryState,
+    Reservation,
+    ReservationHealth,
+)
 from gpu_orchestrator.devices import Device, GpuReading
 from gpu_orchestrator.entries import RAM, Entry, Holder
 from gpu_orchestrator.ledger import Ledger
@@ -26,6 +32,22 @@ def reservation(entry: Entry, view: View | None = None) -> Reservation:
         health="ok" if view is None else _health(entry, view),
         used_mb=max((mb for mb in used if mb is not None), default=None),
     )
+
+
+def reservation_health(node_id: str, entry: Entry, view: View) -> ReservationHealth:
+    return ReservationHealth(
+        node_id=node_id,
+        reservation_id=entry.reservation_id,
+        owner=entry.owner,
+        health=_health(entry, view),
+    )
+
+
+def _flagged(node_id: str, ledger: Ledger, view: View) -> list[ReservationHealth]:
+    well = {device.key for device in view.devices.values() if device.health == "ok"}
+    doubtful = [entry for entry in ledger.entries.values() if not well.issuperset(entry.devices)]
+    every = [reservation_health(node_id, entry, view) for entry in doubtful]
+    return [each for each in every if each.health != "ok"]
 
 
 def _on(entry: Entry, view: View) -> list[Device]:
@@ -65,6 +87,7 @@ def states(node_id: str, ledger: Ledger, view: View, now: datetime) -> GpuStates
         gpus=gpus,
         count=len(gpus),
         host_memory=host_memory(ledger, view.devices[RAM]),
+        flagged=_flagged(node_id, ledger, view),
         timestamp=now,
     )
 

@@ -56,7 +56,7 @@ class YieldDesk:
                 gpu_index=device.index,
                 until=each.until,
                 source=each.source.value,
-                reservations=[views.reservation(entry) for entry in ledger.on(device)],
+                reservations=[views.reservation(entry, view) for entry in ledger.on(device)],
             )
             for each in ledger.orders.yields
             if (device := view.devices.get(each.device)) is not None

@@ -113,6 +113,15 @@ class HostStates(Wire):
     host_memory: HostMemoryState
 
 
+class ReservationHealth(Wire):
+    """How the GPUs of one reservation are."""
+
+    node_id: str
+    reservation_id: str
+    owner: str | None = None
+    health: str = Field(description="ok, or what is wrong with a GPU it is on: lost, failing, gone")
+
+
 class GpuStates(Page):
     """GPUs and RAM of one host; with `node_id=all` the GPUs of every host, and `hosts` with their RAM."""
 
@@ -121,6 +130,9 @@ class GpuStates(Page):
     host_memory: HostMemoryState = Field(description="Of the host in `node_id`")
     hosts: list[HostStates] | None = None
     unreachable: list[str] | None = Field(None, description="Hosts that did not answer")
+    flagged: list[ReservationHealth] = Field(
+        [], description="Reservations with something wrong with a GPU that they are on"
+    )
     timestamp: UtcTime
 
 
@@ -161,14 +173,26 @@ class Yields(Page):
     yields: list[YieldState]
 
 
+class GpuHealthChange(Wire):
+    """A GPU began to fail, was lost, or is well again."""
+
+    index: int
+    uuid: str
+    health: str = Field(description="ok, or why it takes nothing new; gone: its driver lists it no longer")
+    previous_health: str
+    reservations: list[ReservationHealth] = Field([], description="On this GPU, at most 500")
+
+
 class ReservationEvent(Wire):
-    """`compute.gpu.state.v1`: the ledger of a host changed."""
+    """`compute.gpu.state.v1`: the ledger of a host changed, or the health of a GPU that it is about."""
 
     event: str = Field(
-        description="reserved, renewed, bound, released, expired, cordoned, uncordoned, yielded, yield-ended"
+        description="reserved, renewed, bound, released, expired, cordoned, uncordoned, yielded, "
+        "yield-ended, health-changed"
     )
     node_id: str
     reservation: Reservation | None = None
+    gpu: GpuHealthChange | None = Field(None, description="Of health-changed")
     timestamp: UtcTime
     v: int = 1
 
