@@ -116,7 +116,7 @@ class Settings(ServiceSettings):
     tensorzero_url: str = Field(
         "",
         validation_alias=env("TENSORZERO_URL", "TENSORZERO_BASE_URL"),
-        description="Where that gateway answers, for people",
+        description="Its gateway: told in answers, and benchmark results become its feedback",
     )
     instance_repeat_seconds: float = Field(
         15,

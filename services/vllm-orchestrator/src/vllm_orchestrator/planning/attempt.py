@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import floor
+from math import ceil, floor
 
 from compute_common.units import MIB
 from vllm_orchestrator.models.profile import ModelProfile
@@ -31,6 +31,7 @@ class Attempt:
     utilization: float
     tightest: int  # the stage that lacks most, or has least to spare
     short_mb: int  # of that stage; 0 or below: it fits
+    unfree_mb: int = 0  # of the share that was asked for, on the fullest card: vLLM would not start
 
     @property
     def memory(self) -> RankMemory:
@@ -96,8 +97,19 @@ class Memory:
     ) -> Attempt:
         found = self._ranks(layout.shape.tp, layers, work)
         short = [need_mb(rank) - budget for rank, budget in zip(found, budgets, strict=True)]
-        worst = max(short)
-        return Attempt(layout, work, layers, found, budgets, share, short.index(worst), worst)
+        unfree = self._unfree(layout)
+        worst = max(*short, unfree) if unfree > 0 else max(short)
+        tightest = short.index(max(short))
+        return Attempt(layout, work, layers, found, budgets, share, tightest, worst, max(0, unfree))
+
+    def _unfree(self, layout: Layout) -> int:
+        """MiB that the share asked for lacks on some card; 0 where none was asked for."""
+        asked = self.wish.gpu_memory_utilization
+        if asked is None:
+            return 0
+        return max(
+            claim_mb(asked, cards) - min(gpu.free_mb for gpu in cards) for _host, cards in layout.groups
+        )
 
     def _utilization(self, layout: Layout) -> float:
         """One share for all engines of the layout: vLLM takes it of each card, where it is free."""
@@ -127,6 +139,11 @@ class Memory:
             spare = [(most - own) * step for most, own in zip(capacity, dealt, strict=True)]
             dealt[spare.index(max(spare))] += step
         return tuple(dealt) if min(dealt) >= 1 else None
+
+
+def claim_mb(share: float, cards: Sequence[GpuSlot]) -> int:
+    """MiB that engines with this share of a host's `cards` are promised of each: by the largest of them."""
+    return ceil(share * max(gpu.total_mb for gpu in cards))
 
 
 def need_mb(rank: RankMemory) -> int:

@@ -7,12 +7,12 @@ from typing import Any
 from compute_common.enums import EngineKind
 from compute_common.units import MIB
 from vllm_orchestrator.models.profile import ModelProfile
-from vllm_orchestrator.planning.attempt import MARGIN_MB, Attempt, need_mb, workload_for
+from vllm_orchestrator.planning.attempt import MARGIN_MB, Attempt, claim_mb, need_mb, workload_for
 from vllm_orchestrator.planning.inventory import GpuSlot, Host
-from vllm_orchestrator.planning.layouts import Group
 from vllm_orchestrator.planning.memory import RankMemory, fullest_rank
 from vllm_orchestrator.planning.result import NoFit, Place, Plan, Rejected, Wish, to_mib
 from vllm_orchestrator.planning.speed import expected_speed, measured_speed
+from vllm_orchestrator.planning.stages import Group
 
 SHARED_CACHE_TOKENS = 65_536  # the KV cache a right-sized instance is given, at least one full request
 WHOLE_CARD_FROM = 0.45  # an instance that needs more of a card than this is given the card
@@ -100,8 +100,27 @@ def no_fit(
     return NoFit(_shortfall_words(profile, closest), _shortfall(closest), (), rejected)
 
 
+def why_short(attempt: Attempt) -> str:
+    """Why a layout that the model allows is refused."""
+    if attempt.unfree_mb:
+        return _unfree_words(attempt)
+    return (
+        f"needs {to_mib(attempt.memory.least)} MiB per GPU and a margin of {MARGIN_MB} at a context of"
+        f" {attempt.workload.max_model_len}, {attempt.usable_mb} usable: {attempt.short_mb} MiB short"
+    )
+
+
+def _unfree_words(attempt: Attempt) -> str:
+    return (
+        f"the share of {attempt.utilization:g} that was asked for is not free on every GPU:"
+        f" {attempt.unfree_mb} MiB short; without gpu_memory_utilization the share is what is free"
+    )
+
+
 def _shortfall_words(profile: ModelProfile, best: Attempt) -> str:
     memory = best.memory
+    if best.unfree_mb:
+        return f"{profile.name} does not fit: on {best.layout.label} {_unfree_words(best)}"
     return (
         f"{profile.name} does not fit: the nearest is {best.layout.label}, which needs {need_mb(memory)} MiB"
         f" per GPU (weights {to_mib(memory.weights)}, one request of {best.workload.max_model_len} tokens"
@@ -156,10 +175,9 @@ def _kv_tokens(attempt: Attempt, budgets: Sequence[int]) -> int:
 
 
 def _place(host: Host, cards: Sequence[GpuSlot], utilization: float) -> Place:
-    largest = max(gpu.total_mb for gpu in cards)
     devices = tuple(gpu.device for gpu in cards) if any(gpu.device for gpu in cards) else ()
     indices = tuple(gpu.index for gpu in cards)
-    return Place(host.node_id, indices, ceil(utilization * largest), host.address, devices)
+    return Place(host.node_id, indices, claim_mb(utilization, cards), host.address, devices)
 
 
 def _settings(profile: ModelProfile, wish: Wish, groups: Sequence[Group]) -> tuple[str | None, list[str]]:

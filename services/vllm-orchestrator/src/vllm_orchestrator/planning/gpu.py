@@ -4,22 +4,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from vllm_orchestrator.models.profile import ModelProfile
-from vllm_orchestrator.planning.attempt import MARGIN_MB, Attempt, Memory, need_mb
-from vllm_orchestrator.planning.explain import as_alternative, as_plan, no_fit
+from vllm_orchestrator.planning.attempt import Attempt, Memory, claim_mb, need_mb
+from vllm_orchestrator.planning.explain import as_alternative, as_plan, no_fit, why_short
 from vllm_orchestrator.planning.feasibility import why_not
 from vllm_orchestrator.planning.files import hosts_with
 from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind
-from vllm_orchestrator.planning.layouts import (
-    MAX_STAGES_OVER_HOSTS,
-    Fleet,
-    Group,
-    Layout,
-    Shape,
-    together,
-    wanted,
-)
+from vllm_orchestrator.planning.layouts import Fleet, Layout, Shape, wanted
 from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish, to_mib
 from vllm_orchestrator.planning.speed import measured_speed
+from vllm_orchestrator.planning.stages import MAX_STAGES_OVER_HOSTS, Group, free_mb, together
 from vllm_orchestrator.planning.weights import whole_weight_bytes
 
 SHORTEST_CONTEXT = 4096
@@ -146,11 +139,11 @@ class _Search:
     def _placed(
         self, kind: Kind, cards: int, need: int, sample: GpuSlot, *, prefer_files: bool = True
     ) -> Group | None:
-        claim = int(sample.total_mb * self.memory.share)
-        if need > claim:
+        if need > int(sample.total_mb * self.memory.share):
             return None
         # vLLM refuses to start when less than the asked share is free, so an asked share is all or nothing
-        least = claim if self.wish.gpu_memory_utilization is not None else need
+        asked = self.wish.gpu_memory_utilization
+        least = need if asked is None else claim_mb(asked, [sample])
         return self.fleet.best(kind, cards, least, self._speeds, prefer_files=prefer_files)
 
     def one_host_mixed(self) -> list[Attempt]:
@@ -183,7 +176,7 @@ class _Search:
         """The first 2, 3, … of the stages, from where they can hold the weights at all."""
         sample = stages[0][1][0]
         for pp in range(2, min(len(stages), MAX_STAGES_OVER_HOSTS) + 1):
-            room = sum(tp * group[-1].free_mb for _host, group in stages[:pp])
+            room = sum(tp * free_mb(stage) for stage in stages[:pp])
             if room < self._weights_mb and pp < min(len(stages), MAX_STAGES_OVER_HOSTS):
                 continue
             for shape in self._variants(tp, pp, sample):
@@ -246,12 +239,7 @@ class _Search:
             yield Shape(tp, pp, expert_parallel=True)
 
     def _note(self, attempt: Attempt) -> None:
-        memory = attempt.memory
-        reason = (
-            f"needs {to_mib(memory.least)} MiB per GPU and a margin of {MARGIN_MB} at a context of"
-            f" {attempt.workload.max_model_len}, {attempt.usable_mb} usable: {attempt.short_mb} MiB short"
-        )
-        self._rejected[attempt.layout.label] = reason
+        self._rejected[attempt.layout.label] = why_short(attempt)
         if self.closest is None or attempt.short_mb < self.closest.short_mb:
             self.closest = attempt
 

@@ -6,13 +6,22 @@ from functools import cached_property
 from heapq import nlargest, nsmallest
 
 from compute_common.enums import Strategy
-from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind, linked
+from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind
 from vllm_orchestrator.planning.result import Wish
+from vllm_orchestrator.planning.stages import (
+    MAX_STAGES_OVER_HOSTS,
+    Group,
+    Member,
+    by_kind,
+    choose,
+    room,
+    roomiest,
+    stages_of,
+    unlike_stages,
+)
 
-MAX_STAGES_OVER_HOSTS = 16
 MAX_MIXED_HOSTS = 64
 MAX_KINDS, MAX_CARDS = 64, 64  # looked at; an inventory of a request may name any number
-Group = tuple[Host, tuple[GpuSlot, ...]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Fleet:
     def __init__(self, hosts: Sequence[Host], with_files: frozenset[str] = frozenset()) -> None:
         self._with_files = with_files
         self._samples: dict[Kind, GpuSlot] = {}
-        self._hosts: dict[Kind, list[tuple[Host, list[GpuSlot]]]] = {}
+        self._hosts: dict[Kind, list[Member]] = {}
         self._mixed_hosts: list[Host] = []
         for host in hosts:
             kinds = by_kind(host.gpus)
@@ -161,59 +170,40 @@ class Fleet:
             if kind.sliced or max(len(cards) for _host, cards in members) < tp:
                 continue
             able = [item for item in members if len(item[1]) >= tp]
-            first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp))
-            yield tuple(stage for host, cards in first for stage in _stages_of(host, cards, tp))
-            yield from _roomiest(able, tp)
+            first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: room(item[1], tp))
+            yield tuple(stage for host, cards in first for stage in stages_of(host, cards, tp))
+            yield from roomiest(able, tp)
             if 0 < sum(host.node_id in self._with_files for host, _cards in able) < len(able):
                 near = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: self._near(item, tp))
-                yield tuple(stage for host, cards in near for stage in _stages_of(host, cards, tp))
+                yield tuple(stage for host, cards in near for stage in stages_of(host, cards, tp))
 
     def _near(self, item: tuple[Host, Sequence[GpuSlot]], tp: int) -> tuple[bool, tuple[int, int]]:
         host, cards = item
-        return host.node_id in self._with_files, _room(cards, tp)
+        return host.node_id in self._with_files, room(cards, tp)
 
     def on_one_host_mixed(self, tp: int) -> Iterator[tuple[Group, ...]]:
         """Stages on unlike cards of one host and vendor, the roomiest first."""
         for host in self._mixed_hosts[:MAX_MIXED_HOSTS]:
-            per_vendor: dict[str, list[Group]] = {}
+            per_vendor: dict[str, list[Member]] = {}
             for kind, cards in by_kind(host.gpus).items():
                 if not kind.sliced:
-                    per_vendor.setdefault(kind.vendor, []).extend(_stages_of(host, cards, tp))
-            yield from filter(None, map(_unlike, per_vendor.values()))
+                    per_vendor.setdefault(kind.vendor, []).append((host, cards))
+            for members in per_vendor.values():
+                yield from unlike_stages(members, tp)
 
     def over_hosts_mixed(self, tp: int) -> Iterator[tuple[Group, ...]]:
         """Stages on unlike cards of one vendor on all hosts, the roomiest first."""
-        per_vendor: dict[str, list[Group]] = {}
+        per_vendor: dict[str, list[Member]] = {}
         for kind, members in self._hosts.items():
             if kind.sliced:
                 continue
             able = [item for item in members if len(item[1]) >= tp]
-            for host, cards in nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: _room(item[1], tp)):
-                per_vendor.setdefault(kind.vendor, []).extend(_stages_of(host, cards, tp))
-        yield from filter(None, map(_unlike, per_vendor.values()))
-
-
-def _unlike(stages: Sequence[Group]) -> tuple[Group, ...]:
-    """The roomiest of the stages, where they are of several kinds; none otherwise."""
-    if len({group[0].kind for _host, group in stages}) < 2:
-        return ()
-    return tuple(nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb))
-
-
-def _roomiest(able: Sequence[tuple[Host, list[GpuSlot]]], tp: int) -> Iterator[tuple[Group, ...]]:
-    """The stages with most free memory, where the hosts' stages differ in it."""
-    first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: item[1][tp - 1].free_mb)
-    least = first[-1][1][tp - 1].free_mb if len(first) == MAX_STAGES_OVER_HOSTS else 0
-    free = [(host, [card for card in cards if card.free_mb >= least]) for host, cards in first]
-    stages = [stage for host, cards in free for stage in _stages_of(host, cards, tp)]
-    if len({cards[-1].free_mb for _host, cards in stages}) > 1:
-        yield tuple(nlargest(MAX_STAGES_OVER_HOSTS, stages, key=lambda stage: stage[1][-1].free_mb))
-
-
-def together(stages: Sequence[Group]) -> tuple[Group, ...]:
-    """The stages with those of a host side by side, hosts in the order in which they first come."""
-    order = {host.node_id: position for position, (host, _cards) in reversed(list(enumerate(stages)))}
-    return tuple(sorted(stages, key=lambda stage: order[stage[0].node_id]))
+            most = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: room(item[1], tp))
+            roomy = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: item[1][tp - 1].free_mb)
+            chosen = {host.node_id: (host, cards) for host, cards in (*most, *roomy)}
+            per_vendor.setdefault(kind.vendor, []).extend(chosen.values())
+        for members in per_vendor.values():
+            yield from unlike_stages(members, tp)
 
 
 def wanted(shape: Shape, wish: Wish) -> bool:
@@ -225,26 +215,6 @@ def wanted(shape: Shape, wish: Wish) -> bool:
     )
 
 
-def by_kind(gpus: Sequence[GpuSlot]) -> dict[Kind, list[GpuSlot]]:
-    """Cards by kind, the emptiest first; kinds are never mixed in one stage."""
-    found: dict[Kind, list[GpuSlot]] = {}
-    for gpu in gpus:
-        found.setdefault(gpu.kind, []).append(gpu)
-    for cards in found.values():
-        cards.sort(key=lambda gpu: (-gpu.free_mb, gpu.index))
-    return found
-
-
-def choose(cards: Sequence[GpuSlot], count: int) -> tuple[GpuSlot, ...]:
-    """`count` of `cards`: a fully linked set when there is one around some card, else the first."""
-    if 1 < count < len(cards) and cards[0].links:
-        for seed in cards:
-            near = [seed, *(card for card in cards if card.index in seed.links and card is not seed)][:count]
-            if len(near) == count and linked(near):
-                return tuple(sorted(near, key=lambda gpu: gpu.index))
-    return tuple(sorted(cards[:count], key=lambda gpu: gpu.index))
-
-
 def _joined(cards: Sequence[GpuSlot], count: int) -> bool:
     """Whether some `count` of these cards are linked, judged by how many links the emptiest has."""
     return count == 1 or len(cards[0].links) >= count - 1
@@ -252,18 +222,3 @@ def _joined(cards: Sequence[GpuSlot], count: int) -> bool:
 
 def _left_over(gpu: GpuSlot) -> tuple[int, int]:
     return gpu.free_mb, gpu.index
-
-
-def _room(cards: Sequence[GpuSlot], tp: int) -> tuple[int, int]:
-    stages = len(cards) // tp
-    return stages, cards[stages * tp - 1].free_mb
-
-
-def _stages_of(host: Host, cards: Sequence[GpuSlot], tp: int) -> list[Group]:
-    left, found = list(cards), []
-    while len(left) >= tp:
-        group = choose(left, tp)
-        found.append((host, group))
-        taken = {gpu.index for gpu in group}
-        left = [gpu for gpu in left if gpu.index not in taken]
-    return found

@@ -10,26 +10,27 @@ from collections.abc import Iterable, Mapping
 
 from compute_common.enums import InstanceStatus
 from compute_common.ids import slug
+from compute_common.tensorzero import declarations
 from vllm_orchestrator.gateway.replicas import engine_model
 from vllm_orchestrator.instances.record import Record
 
 PREFIX = "compute-"
 RESERVED = "tensorzero::"
-EMPTY = f"{PREFIX}0.toml"  # a glob that matches no file stops the gateway from starting
+METRICS = f"{PREFIX}0.toml"  # always there: a glob that matches no file stops the gateway from starting
 HEAD = "# Written by the vLLM orchestrator; changes are overwritten.\n"
 SECONDS_WHOLE = 600
 SECONDS_FIRST_TOKEN = 120
 
 
 def fragments(records: Iterable[Record]) -> dict[str, str]:
-    """File name → content, of every model that a ready instance serves."""
+    """File name → content, of every model that a ready instance serves, and of what benchmarks publish."""
     models: dict[str, list[Record]] = {}
     for record in records:
         ready = record.status is InstanceStatus.READY and record.endpoints.api
         if ready and not record.model_name.startswith(RESERVED):
             models.setdefault(record.model_name, []).append(record)
     files = {file_name(model): fragment(model, replicas) for model, replicas in models.items()}
-    return {EMPTY: HEAD, **files}
+    return {METRICS: HEAD + declarations(), **files}
 
 
 def file_name(model: str) -> str:
