@@ -37,8 +37,14 @@ async def test_every_verb_over_nats_and_the_events(tmp_path: Path, nats_server: 
         for bad in ({}, {"reservation_id": "../../x"}, {"reservation_id": 7}):
             with pytest.raises(Problem, match="wrong or missing"):
                 await ask("release", bad)
-        seen = [await asyncio.wait_for(events.get(), 5) for _ in range(4)]
-        assert [event["event"] for event in seen] == ["reserved", "renewed", "bound", "released"]
+        assert (await ask("cordon", {"index": 0}))["cordoned"] is True
+        assert (await ask("uncordon", {"index": 0}))["cordoned"] is False
+        for bad in ({}, {"index": -1}, {"index": "all"}):
+            with pytest.raises(Problem, match="wrong or missing"):
+                await ask("cordon", bad)
+        seen = [await asyncio.wait_for(events.get(), 5) for _ in range(6)]
+        told = ["reserved", "renewed", "bound", "released", "cordoned", "uncordoned"]
+        assert [event["event"] for event in seen] == told
         assert {event["node_id"] for event in seen} == {"box.local"}
 
 
@@ -73,6 +79,38 @@ async def test_a_question_for_another_host_is_forwarded(tmp_path: Path, nats_ser
             "/api/v1/gpu/can-fit?node_id=host-b", json={"required_mb": 23_000, "gpu_count": 1}
         )
         assert fit.json()["gpu_indices"] == [0]
+
+
+async def test_a_reservation_and_a_cordon_of_another_host(tmp_path: Path, nats_server: NatsServer) -> None:
+    """What one host was asked to reserve elsewhere it can renew, bind and give back there, too."""
+    far = orchestrator(tmp_path / "b", nats_server.url, two_gpus(), "host-b")
+    near = orchestrator(tmp_path / "a", nats_server.url, two_gpus(), "host-a")
+    async with serving(far) as there, serving(near) as client:
+        ask = {"gpu_indices": [1], "required_mb": 10}
+        made = (await client.post("/api/v1/gpu/reserve?node_id=host-b", json=ask)).json()
+        path = f"/api/v1/gpu/reservations/{made['reservation_id']}"
+        assert (await client.post(f"{path}/renew", json={})).status_code == 404, "not of this host"
+        renewed = await client.post(f"{path}/renew?node_id=host-b", json={"timeout_seconds": 900})
+        assert renewed.json()["expires_at"] > made["expires_at"]
+        bound = await client.post(f"{path}/bind?node_id=host-b", json={"pid": 1})
+        assert (bound.status_code, bound.json()["state"]) == (200, "bound")
+        assert [(await client.delete(f"{path}?node_id=host-b")).status_code for _ in range(2)] == [204, 204]
+        assert (await there.get("/api/v1/gpu/reservations")).json()["count"] == 0
+
+        cordoned = await client.post("/api/v1/gpu/1/cordon?node_id=host-b")
+        assert cordoned.json() == {"node_id": "host-b", "index": 1, "cordoned": True}
+        refused = await client.post("/api/v1/gpu/reserve?node_id=host-b", json=ask)
+        assert (refused.status_code, refused.json()["gpus"]) == (409, [{"index": 1, "reason": "cordoned"}])
+        assert (await client.post("/api/v1/gpu/reserve", json=ask)).status_code == 201, "not this host's"
+        back = await client.post("/api/v1/gpu/1/uncordon?node_id=host-b")
+        assert back.json()["cordoned"] is False
+        assert (await client.post("/api/v1/gpu/reserve?node_id=host-b", json=ask)).status_code == 201
+        for verb in ("cordon", "uncordon"):
+            statuses = [
+                (await client.post(f"/api/v1/gpu/{which}")).status_code
+                for which in (f"9/{verb}?node_id=host-b", f"1/{verb}?node_id=nowhere", f"-1/{verb}")
+            ]
+            assert statuses == [404, 404, 422]
 
 
 async def test_all_hosts_come_from_the_registry(tmp_path: Path, nats_server: NatsServer, bus: Bus) -> None:

@@ -5,6 +5,7 @@ from compute_common.bus import Bus, Handler, Message
 from compute_common.schemas.gpu import (
     BindRequest,
     CanFitRequest,
+    CordonRequest,
     RenewRequest,
     ReservationRef,
     ReserveRequest,
@@ -16,7 +17,7 @@ from gpu_orchestrator.local import LocalHost
 
 async def serve(bus: Bus, host: LocalHost) -> None:
     """Answer every verb that is addressed to this host."""
-    for verb, handler in {**_reservations(host), **_questions(host), **_yields(host)}.items():
+    for verb, handler in {**_reservations(host), **_questions(host), **_orders(host)}.items():
         await bus.serve(subjects.gpu_subject(verb, host.node_id), handler)
 
 
@@ -53,7 +54,13 @@ def _questions(host: LocalHost) -> dict[str, Handler]:
     return {"can-fit": can_fit, "states": states, "memory": memory}
 
 
-def _yields(host: LocalHost) -> dict[str, Handler]:
+def _orders(host: LocalHost) -> dict[str, Handler]:
+    async def cordon(body: Message) -> object:
+        return await host.cordon(CordonRequest.model_validate(body).index, True)
+
+    async def uncordon(body: Message) -> object:
+        return await host.cordon(CordonRequest.model_validate(body).index, False)
+
     async def begin(body: Message) -> object:
         return await host.yield_to_owner(YieldRequest.model_validate(body))
 
@@ -63,4 +70,10 @@ def _yields(host: LocalHost) -> dict[str, Handler]:
     async def standing(_body: Message) -> object:
         return await host.yields()
 
-    return {"yield": begin, "end-yield": end, "yields": standing}
+    return {
+        "cordon": cordon,
+        "uncordon": uncordon,
+        "yield": begin,
+        "end-yield": end,
+        "yields": standing,
+    }

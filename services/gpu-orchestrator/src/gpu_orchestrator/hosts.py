@@ -7,12 +7,17 @@ from compute_common import subjects
 from compute_common.bus import Bus
 from compute_common.problems import Problem, not_found
 from compute_common.schemas.gpu import (
+    BindRequest,
     CanFitAnswer,
     CanFitRequest,
+    CordonAnswer,
+    CordonRequest,
     GpuStates,
     HostStates,
     MemoryAnswer,
+    RenewRequest,
     Reservation,
+    ReservationRef,
     ReserveRequest,
     YieldRequest,
     Yields,
@@ -37,6 +42,25 @@ class Hosts:
             return await self.local.reserve(request)
         return Reservation.model_validate(await self._ask(str(node_id), "reserve", request))
 
+    async def renew(self, node_id: str | None, reservation_id: str, request: RenewRequest) -> Reservation:
+        if self._here(node_id):
+            return await self.local.renew(reservation_id, request)
+        body = _about(reservation_id, request)
+        return Reservation.model_validate(await self._ask(str(node_id), "renew", body))
+
+    async def bind(self, node_id: str | None, reservation_id: str, request: BindRequest) -> Reservation:
+        """A pid is one of that host."""
+        if self._here(node_id):
+            return await self.local.bind(reservation_id, request)
+        body = _about(reservation_id, request)
+        return Reservation.model_validate(await self._ask(str(node_id), "bind", body))
+
+    async def release(self, node_id: str | None, reservation_id: str) -> None:
+        if self._here(node_id):
+            await self.local.release(reservation_id)
+        else:
+            await self._ask(str(node_id), "release", ReservationRef(reservation_id=reservation_id))
+
     async def can_fit(self, node_id: str | None, request: CanFitRequest) -> CanFitAnswer:
         if self._here(node_id):
             return await self.local.can_fit(request)
@@ -54,6 +78,12 @@ class Hosts:
         if self._here(node_id):
             return await self.local.memory()
         return MemoryAnswer.model_validate(await self._ask(str(node_id), "memory", {}))
+
+    async def cordon(self, node_id: str | None, index: int, cordoned: bool) -> CordonAnswer:
+        if self._here(node_id):
+            return await self.local.cordon(index, cordoned)
+        verb = "cordon" if cordoned else "uncordon"
+        return CordonAnswer.model_validate(await self._ask(str(node_id), verb, CordonRequest(index=index)))
 
     async def yield_to_owner(self, node_id: str | None, request: YieldRequest) -> Yields:
         if self._here(node_id):
@@ -75,6 +105,10 @@ class Hosts:
 
     async def _ask(self, node_id: str, verb: str, body: object) -> dict[str, Any]:
         return await ask(self._bus, node_id, verb, body)
+
+
+def _about(reservation_id: str, request: RenewRequest | BindRequest) -> dict[str, Any]:
+    return {"reservation_id": reservation_id, **request.model_dump(mode="json", exclude_none=True)}
 
 
 async def ask(bus: Bus, node_id: str, verb: str, body: object) -> dict[str, Any]:

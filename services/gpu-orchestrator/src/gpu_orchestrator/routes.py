@@ -24,13 +24,12 @@ from compute_common.shell.routing import Cursor, Limit, new_router
 from gpu_orchestrator.hosts import Hosts
 
 NodeId = Annotated[Identifier | None, Query(description="Ask that host over NATS; this one by default")]
-GpuIndex = Annotated[int, Path(ge=0, le=4096, description="Index of a GPU of this host")]
+GpuIndex = Annotated[int, Path(ge=0, le=4096, description="Index of a GPU of that host")]
 
 
 def reservation_router(hosts: Hosts) -> APIRouter:
     """Reserve, renew, bind, release, list."""
     r = new_router("reservations")
-    host = hosts.local
 
     @r.post("/api/v1/gpu/reserve", status_code=201, response_model=Reservation)
     async def reserve(request: ReserveRequest, node_id: NodeId = None) -> Reservation:
@@ -38,24 +37,26 @@ def reservation_router(hosts: Hosts) -> APIRouter:
         return await hosts.reserve(node_id, request)
 
     @r.post("/api/v1/gpu/reservations/{reservation_id}/renew", response_model=Reservation)
-    async def renew(reservation_id: Identifier, request: RenewRequest | None = None) -> Reservation:
+    async def renew(
+        reservation_id: Identifier, request: RenewRequest | None = None, node_id: NodeId = None
+    ) -> Reservation:
         """Move the deadline of an unbound reservation."""
-        return await host.renew(reservation_id, request or RenewRequest())
+        return await hosts.renew(node_id, reservation_id, request or RenewRequest())
 
     @r.post("/api/v1/gpu/reservations/{reservation_id}/bind", response_model=Reservation)
-    async def bind(reservation_id: Identifier, request: BindRequest) -> Reservation:
+    async def bind(reservation_id: Identifier, request: BindRequest, node_id: NodeId = None) -> Reservation:
         """Tie a reservation to the process or container that uses the memory; it stops expiring."""
-        return await host.bind(reservation_id, request)
+        return await hosts.bind(node_id, reservation_id, request)
 
     @r.delete("/api/v1/gpu/reservations/{reservation_id}", status_code=204, response_class=Response)
-    async def release(reservation_id: Identifier) -> None:
+    async def release(reservation_id: Identifier, node_id: NodeId = None) -> None:
         """Give the memory back. Idempotent: 404 only for an id that was never given out."""
-        await host.release(reservation_id)
+        await hosts.release(node_id, reservation_id)
 
     @r.get("/api/v1/gpu/reservations", response_model=ReservationList)
     async def reservations(limit: Limit = 100, cursor: Cursor = None) -> ReservationList:
-        """Living reservations, oldest first."""
-        return await host.reservations(limit, cursor)
+        """Living reservations of this host, oldest first."""
+        return await hosts.local.reservations(limit, cursor)
 
     return r
 
@@ -63,7 +64,6 @@ def reservation_router(hosts: Hosts) -> APIRouter:
 def state_router(hosts: Hosts) -> APIRouter:
     """What is there, what would fit, and an operator's cordon."""
     r = new_router("gpu")
-    host = hosts.local
 
     @r.get("/api/v1/gpu/states", response_model=GpuStates)
     async def states(node_id: NodeId = None) -> GpuStates:
@@ -81,14 +81,14 @@ def state_router(hosts: Hosts) -> APIRouter:
         return await hosts.can_fit(node_id, request)
 
     @r.post("/api/v1/gpu/{index}/cordon", response_model=CordonAnswer)
-    async def cordon(index: GpuIndex) -> CordonAnswer:
+    async def cordon(index: GpuIndex, node_id: NodeId = None) -> CordonAnswer:
         """Take a GPU out: it keeps what it has and gets nothing new."""
-        return await host.cordon(index, True)
+        return await hosts.cordon(node_id, index, True)
 
     @r.post("/api/v1/gpu/{index}/uncordon", response_model=CordonAnswer)
-    async def uncordon(index: GpuIndex) -> CordonAnswer:
+    async def uncordon(index: GpuIndex, node_id: NodeId = None) -> CordonAnswer:
         """Put a GPU back in."""
-        return await host.cordon(index, False)
+        return await hosts.cordon(node_id, index, False)
 
     return r
 

@@ -136,6 +136,13 @@ class GpuStates(Page):
     timestamp: UtcTime
 
 
+class CordonRequest(Wire):
+    """A GPU of the addressed host, in a request over NATS."""
+
+    index: Annotated[int, Field(ge=0, le=4096)]
+    request_id: Name | None = None
+
+
 class CordonAnswer(Wire):
     node_id: str
     index: int
