@@ -18,6 +18,7 @@ from benchmark_runner.settings import Settings
 from benchmark_runner.slo import Slo, wanted
 from benchmark_runner.summary import Samples, summarise
 from benchmark_runner.targets import Target, choose, of_instance
+from benchmark_runner.tensorzero import NOTE, TensorZeroFeedback
 from compute_common.bus import Bus
 from compute_common.enums import BenchmarkStatus
 from compute_common.problems import Problem
@@ -112,7 +113,19 @@ class Meter:
         done = self._records.runs[benchmark_id].cells
         if not any(cell.requests > cell.errors for cell in done):
             raise RunFailedError(f"no request succeeded: {done[-1].note}")
+        await self._tell_tensorzero(benchmark_id, request, instance)
         await self._records.end(benchmark_id, BenchmarkStatus.COMPLETED, None)
+
+    async def _tell_tensorzero(
+        self, benchmark_id: str, request: BenchmarkRequest, instance: Instance | None
+    ) -> None:
+        """While the model is still served: the gateway answers with it. The record says what came of it."""
+        if not self._settings.tensorzero_url or not request.publish:
+            return
+        run = self._records.runs[benchmark_id]
+        gateway = TensorZeroFeedback(self._settings.tensorzero_url)
+        said = await gateway.publish(run, instance.model_name if instance else request.model_name)
+        await self._records.update(benchmark_id, environment=run.environment | {NOTE: said})
 
     async def _started(self, benchmark_id: str, request: BenchmarkRequest) -> Instance:
         """A temporary instance, ready; its name is on disk before it is asked for."""

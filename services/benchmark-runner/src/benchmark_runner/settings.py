@@ -86,6 +86,12 @@ class Settings(ServiceSettings):
         description="Model folders and .gguf files; /models in containers, else $COMPUTE_HOME/models",
     )
 
+    tensorzero_url: str = Field(
+        "",
+        validation_alias=env("TENSORZERO_URL", "TENSORZERO_BASE_URL"),
+        description="Its gateway: told in answers, and benchmark results become its feedback",
+    )
+
     supabase_url: str | None = Field(
         None,
         validation_alias=env("SUPABASE_URL"),
