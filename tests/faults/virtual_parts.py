@@ -11,9 +11,10 @@ from work_marshaling.dispatcher import Dispatcher, Draft
 from work_marshaling.events import Record
 from work_marshaling.fleet import Fleet, NodeView
 from work_marshaling.items import Item
+from work_marshaling.outcome import Outcome
 from work_marshaling.settings import Settings
 from work_marshaling.snapshot import Capture, restored
-from work_marshaling.state import Outcome, WorkState
+from work_marshaling.state import WorkState
 
 STEP_SECONDS = 0.3
 LEASE_SECONDS = 5.0

@@ -6,7 +6,8 @@ from typing import Any
 from compute_common import subjects, wire_json
 from work_marshaling.events import MARSHALER, Record
 from work_marshaling.kept import Limits
-from work_marshaling.state import Outcome, WorkState
+from work_marshaling.outcome import Outcome
+from work_marshaling.state import WorkState
 
 BASE = 1_700_000_000.0
 

@@ -19,16 +19,16 @@ from pydantic import ValidationError
 
 from compute_common import subjects, wire_json
 from compute_common.bus import Bus
-from compute_common.enums import WorkStatus
 from compute_common.problems import Problem
 from compute_common.schemas.work import Assignment, SubmitRequest
 from compute_common.tasks import end_tasks
 from compute_common.times import rfc3339, utc_now
 from work_marshaling.events import MARSHALER
-from work_marshaling.items import Failure, Item
+from work_marshaling.items import ASSIGNED, Failure, Item
 from work_marshaling.leader import Leader
 from work_marshaling.log_writer import Bodies, LogWriter
-from work_marshaling.state import Outcome, WorkState
+from work_marshaling.outcome import Outcome
+from work_marshaling.state import WorkState
 
 log = structlog.get_logger("deliveries")
 
@@ -159,7 +159,7 @@ class Deliveries:
             turn += 1
 
     def _due(self, item: Item, attempt: int) -> bool:
-        mine = item.status is WorkStatus.ASSIGNED and item.attempt == attempt
+        mine = item.status is ASSIGNED and item.attempt == attempt
         return mine and not item.delivered and self._leader.leading
 
     async def _publish(self, item: Item, body: dict[str, Any]) -> None:

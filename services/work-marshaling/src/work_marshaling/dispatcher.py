@@ -27,8 +27,9 @@ from work_marshaling.lanes import Lanes
 from work_marshaling.leader import Leader
 from work_marshaling.log_writer import Bodies, LogWriter
 from work_marshaling.node_follower import NodeFollower
+from work_marshaling.outcome import Outcome
 from work_marshaling.settings import Settings
-from work_marshaling.state import Outcome, WorkState
+from work_marshaling.state import WorkState
 
 log = structlog.get_logger("dispatcher")
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -18,8 +18,7 @@ NODE_FAMILY = "compute.node."
 MOST_DECISIONS = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One message of the log. `time` is the server's stamp, seconds since 1970.
 
     `follows`: it was a compare-and-set, and this was its subject's last sequence before it.
@@ -39,8 +38,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     request: work.SubmitRequest
     size: int
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from compute_common import wire_json
-from work_marshaling.state import Outcome
+from work_marshaling.outcome import Outcome
 
 KEEP_ALIVE_SECONDS = 15.0
 QUEUE_LIMIT = 1000

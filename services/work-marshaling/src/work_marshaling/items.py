@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from compute_common.enums import WorkStatus
 
+PENDING, ASSIGNED = WorkStatus.PENDING, WorkStatus.ASSIGNED  # Python 3.11 takes long to look one up
 HISTORY_LIMIT = 64
 REASON_LIMIT = 300
 ERROR_LIMIT = 2000
@@ -63,7 +64,7 @@ class Item:
     key: str | None = None
     fingerprint: bytes | None = None
     has_metadata: bool = False
-    status: WorkStatus = WorkStatus.PENDING
+    status: WorkStatus = PENDING
     attempt: int = 0
     retries: int = 0
     holder: str | None = None
@@ -91,7 +92,7 @@ class Item:
     @property
     def waiting(self) -> bool:
         """Whether it may be assigned (once its `not_before` has come)."""
-        return self.status is WorkStatus.PENDING and self.failing is None
+        return self.status is PENDING and self.failing is None
 
     @property
     def waiting_since(self) -> float:

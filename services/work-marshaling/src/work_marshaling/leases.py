@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from work_marshaling.attempts import NODE_CAUSES, POISON
 from work_marshaling.events import MARSHALER
 from work_marshaling.fleet import NodeView
 from work_marshaling.items import Failure, Item
-from work_marshaling.state import NODE_CAUSES, POISON
 
 
 @dataclass(frozen=True, slots=True)

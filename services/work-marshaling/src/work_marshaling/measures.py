@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from compute_common.enums import WorkStatus
 from work_marshaling.events import Record
-from work_marshaling.state import Outcome
+from work_marshaling.outcome import Outcome
 
 if TYPE_CHECKING:
     from work_marshaling.service import WorkMarshaling

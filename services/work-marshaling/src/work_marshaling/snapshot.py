@@ -16,7 +16,8 @@ from work_marshaling.blacklist import Record
 from work_marshaling.items import Demand, Failure, Item, Step
 from work_marshaling.kept import Limits
 from work_marshaling.leadership import Leadership
-from work_marshaling.state import Totals, WorkState
+from work_marshaling.outcome import Totals
+from work_marshaling.state import WorkState
 
 FORMAT = 1
 ROWS = 500  # a part: some two milliseconds to make

@@ -2,63 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from compute_common import subjects
-from compute_common.enums import WorkStatus
 from compute_common.schemas import work
 from work_marshaling import events
-from work_marshaling.blacklist import Blacklist
+from work_marshaling.attempts import COMPLETED, FAILED, Attempts
 from work_marshaling.events import Record
-from work_marshaling.items import ERROR_LIMIT, Failure, Item
-from work_marshaling.kept import Kept, Limits
-from work_marshaling.leadership import Leadership
+from work_marshaling.items import ASSIGNED, Item
+from work_marshaling.kept import Limits
+from work_marshaling.outcome import Outcome, ignored
 from work_marshaling.submission import flaw, new_item, reserved, same
 
-TIME_CAUSES = frozenset({"timeout", "silent", "queue-timeout"})
-NODE_CAUSES = frozenset({"error", "timeout", "silent"})  # what a node is to blame for
-POISON = "poison"
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one record did: `event` and its item, or `ignored` and why; of a decision about many its parts."""
-
-    event: str
-    item: Item | None = None
-    reason: str | None = None
-    parts: tuple["Outcome", ...] = ()
-
-    def each(self) -> tuple["Outcome", ...]:
-        return self.parts or (self,)
-
-
-@dataclass(slots=True)
-class Totals:
-    """Since the beginning of the queue; snapshots keep them."""
-
-    submitted: int = 0
-    retried: int = 0
-    timed_out: int = 0
-    assignments: int = 0
-    completions: int = 0
-    wait_seconds: float = 0.0
-    run_seconds: float = 0.0
-
-
-def ignored(reason: str, item: Item | None = None) -> Outcome:
-    return Outcome("ignored", item, reason)
-
-
-class WorkState(Kept):
+class WorkState(Attempts):
     """`apply` every record of the log in order, each once; what it says then is what is so."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self.ignored: Counter[str] = Counter()
-        self.totals = Totals()
-        self.blacklist = Blacklist(limits.blacklist)
-        self.leadership = Leadership()
         self.before_change: Callable[[Item], None] | None = None  # a snapshot in the making wants to know
 
     @property
@@ -102,23 +63,6 @@ class WorkState(Kept):
         if self.before_change is not None:
             self.before_change(item)
         return self._happened(record, item, event)
-
-    def _happened(self, record: Record, item: Item, event: events.ItemEvent) -> Outcome:
-        """An event of an item that has not ended."""
-        match event:
-            case events.Assigned():
-                outcome = self._assigned(record, item, event)
-            case work.Completed():
-                outcome = self._completed(record, item, event)
-            case events.Failed():
-                outcome = self._failed(record, item, event)
-            case work.Progress():
-                outcome = self._progressed(record, item, event)
-            case events.Retried():
-                outcome = self._retried(record, item, event)
-            case work.Cancelled():
-                outcome = self._cancelled(record, item, event)
-        return outcome
 
     # --- submission
 
@@ -186,55 +130,11 @@ class WorkState(Kept):
                 self.before_change(item)
             item.delivered = item.delivered or decided
         elif isinstance(event, events.Retried):
-            runs = item.status is WorkStatus.ASSIGNED and event.attempt == item.attempt
+            runs = item.status is ASSIGNED and event.attempt == item.attempt
             decided = event.attempt <= item.attempt and not runs
         else:
-            decided = item.status is WorkStatus.FAILED
+            decided = item.status is FAILED
         return Outcome("announced") if decided else ignored("forged-decision", item)
-
-    def _assigned(self, record: Record, item: Item, event: events.Assigned) -> Outcome:
-        if not self.leadership.guarded and event.epoch < self.epoch:
-            return ignored("stale-epoch", item)
-        if not item.waiting or event.attempt != item.attempt + 1:
-            return ignored("stale-assignment", item)
-        wait = max(0.0, record.time - item.waiting_since)
-        self._move(item, WorkStatus.ASSIGNED)
-        item.attempt, item.holder, item.last_node = event.attempt, event.node_id, event.node_id
-        item.fenced, item.session, item.own_subject = event.fenced, event.session, event.own_subject
-        item.delivered = not self.leadership.guarded
-        item.assigned_at, item.expires_at = record.time, event.expires_at.timestamp()
-        item.heard_at = item.progress_seq = None
-        self.held.setdefault(event.node_id, set()).add(item.work_id)
-        self.totals.assignments += 1
-        item.wait_seconds = wait
-        self.totals.wait_seconds += wait
-        item.note(record.time, "assigned")
-        return Outcome("assigned", item)
-
-    def _given_up(self, record: Record, item: Item, event: events.Failed) -> Outcome:
-        if event.attempt != item.attempt:
-            return ignored("stale-attempt", item)
-        self._blame(record, item, event.cause)
-        if event.cause == POISON:
-            self._set_aside(item)
-        item.error = event.error[:ERROR_LIMIT]
-        item.note(record.time, "failed", event.error)
-        self.totals.timed_out += event.cause in TIME_CAUSES
-        self._finish(record, item, WorkStatus.FAILED)
-        return Outcome("failed", item, "given-up")
-
-    def _retried(self, record: Record, item: Item, event: events.Retried) -> Outcome:
-        if event.attempt != item.attempt or item.waiting:
-            return ignored("stale-attempt", item)
-        self._blame(record, item, event.cause)
-        self._move(item, WorkStatus.PENDING)
-        item.failing = None
-        item.not_before = event.not_before.timestamp()
-        item.retries += event.counted
-        self.totals.retried += 1
-        self.totals.timed_out += event.cause in TIME_CAUSES
-        item.note(record.time, "retried", event.reason)
-        return Outcome("retried", item)
 
     def _moved(self, record: Record, event: events.Moved) -> Outcome:
         """The submission of a waiting or running item is read from here now."""
@@ -253,10 +153,10 @@ class WorkState(Kept):
             return ignored("unknown-item")
         if self.before_change is not None:
             self.before_change(item)
-        if item.status is WorkStatus.ASSIGNED:
+        if item.status is ASSIGNED:
             completion = work.Completed(work_id=item.work_id, node_id=event.node_id, attempt=event.attempt)
             outcome = self._completed(record, item, completion)
-        elif item.status is WorkStatus.COMPLETED and item.attempt == event.attempt:
+        elif item.status is COMPLETED and item.attempt == event.attempt:
             outcome = Outcome("stored", item)
         else:
             return ignored("stale-attempt", item)
@@ -264,85 +164,9 @@ class WorkState(Kept):
             item.result_seq, item.result_object = None, event.object_name
         return outcome
 
-    # --- what nodes and clients report
-
-    def _completed(self, record: Record, item: Item, event: work.Completed) -> Outcome:
-        refusal = _not_the_holder(item, event.node_id, event.attempt)
-        if refusal:
-            return ignored(refusal, item)
-        item.result_seq = record.seq
-        item.note(record.time, "completed")
-        self.blacklist.succeeded(str(item.holder), item.demand.work_type)
-        self.totals.completions += 1
-        self.totals.run_seconds += max(0.0, record.time - item.assigned_at)
-        self._finish(record, item, WorkStatus.COMPLETED)
-        return Outcome("completed", item)
-
-    def _failed(self, record: Record, item: Item, event: events.Failed) -> Outcome:
-        if event.by == events.MARSHALER and event.final:
-            return self._given_up(record, item, event)
-        refusal = _not_the_holder(item, event.node_id, event.attempt)
-        if refusal:
-            return ignored(refusal, item)
-        item.error = event.error[:ERROR_LIMIT]
-        item.note(record.time, "failed", event.error)
-        if not event.retryable and not event.leaving:
-            self._finish(record, item, WorkStatus.FAILED)
-            return Outcome("failed", item)
-        cause = "leaving" if event.leaving else "error"
-        item.failing = Failure(cause, item.error, item.holder, counted=not event.leaving)
-        self._blame(record, item, cause)
-        self._move(item, WorkStatus.PENDING)
-        return Outcome("attempt-failed", item)
-
-    def _progressed(self, record: Record, item: Item, event: work.Progress) -> Outcome:
-        refusal = _not_the_holder(item, event.node_id, event.attempt)
-        if refusal:
-            return ignored(refusal, item)
-        item.heard_at = item.updated = record.time
-        if event.progress is not None:
-            item.progress_seq = record.seq
-        return Outcome("progress", item)
-
-    def _cancelled(self, record: Record, item: Item, event: work.Cancelled) -> Outcome:
-        item.note(record.time, "cancelled", event.reason)
-        self._finish(record, item, WorkStatus.CANCELLED)
-        return Outcome("cancelled", item)
-
-    # --- bookkeeping
-
-    def _blame(self, record: Record, item: Item, cause: str) -> None:
-        """Hold the end of an attempt against its holder, when it is the holder's to answer for."""
-        if item.status is WorkStatus.ASSIGNED and item.holder and cause in NODE_CAUSES:
-            reason = f"{item.demand.work_type}: {item.error or cause}"
-            self.blacklist.failed(item.holder, item.demand.work_type, record.time, reason[:300])
-            if item.holder not in item.failed_on:
-                item.failed_on = (*item.failed_on, item.holder)
-
-    def _set_aside(self, item: Item) -> None:
-        """The item is to blame, not the nodes it failed on."""
-        item.poison = True
-        self.set_aside.add(item.work_id)
-        for node_id in item.failed_on:
-            self.blacklist.pardon(node_id, item.demand.work_type)
-
 
 def _announcement(event: events.ItemEvent) -> events.Assigned | events.Failed | events.Retried | None:
     """The event as something that only the leader says."""
     if isinstance(event, events.Failed):
         return event if event.by == events.MARSHALER and event.final else None
     return event if isinstance(event, events.Assigned | events.Retried) else None
-
-
-def _not_the_holder(item: Item, node_id: str | None, attempt: int | None) -> str | None:
-    """Why a report does not count; None when it comes from the current holder about its current attempt."""
-    if item.status is not WorkStatus.ASSIGNED:
-        return "not-assigned"
-    if node_id is None:
-        if item.fenced:
-            return "unsigned"
-    elif node_id != item.holder:
-        return "foreign-node"
-    if attempt is not None and attempt != item.attempt:
-        return "stale-attempt"
-    return None
