@@ -73,6 +73,7 @@ class Card:
             self._identify()
         rates = ask.ask("nvmlDeviceGetUtilizationRates", self.handle)
         milliwatts = ask.number("nvmlDeviceGetPowerUsage", self.handle, most=_STRONGEST_MW)
+        limit_mw = ask.number("nvmlDeviceGetEnforcedPowerLimit", self.handle, most=_STRONGEST_MW)
         self._slow = replace(
             self._slow,
             utilization=None if rates is None else min(100, int(rates.gpu)) / 100,
@@ -80,6 +81,7 @@ class Card:
                 "nvmlDeviceGetTemperature", self.handle, _TEMPERATURE_GPU, most=_HOTTEST_C
             ),
             power_w=None if milliwatts is None else milliwatts / 1000,
+            power_limit_w=None if limit_mw is None else limit_mw / 1000,
             schedulable=not mig_enabled(ask, self.handle),
         )
         self._vitals = read_vitals(ask, self.handle)

@@ -39,6 +39,7 @@ class GpuReading:
     utilization: float | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    power_limit_w: float | None = None
     processes: tuple[GpuProcess, ...] = ()
     processes_readable: bool = True
     health: str = "ok"

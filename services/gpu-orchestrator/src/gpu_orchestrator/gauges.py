@@ -38,12 +38,14 @@ class Gauges:
         self._busy = gauge("compute_gpu_utilization_ratio", "GPU utilisation", of_device)
         self._celsius = gauge("compute_gpu_temperature_celsius", "GPU temperature", of_device)
         self._watts = gauge("compute_gpu_power_watts", "GPU power draw", of_device)
+        self._most_watts = gauge("compute_gpu_power_limit_watts", "What a GPU may draw", of_device)
         self._healthy = gauge("compute_gpu_healthy", "1 while the GPU answers", of_device)
         self._living = gauge("compute_gpu_reservations", "Living reservations", ["node_id", "state"])
         self.events = Counter(
             "compute_gpu_reservation_events_total", "Changes of the ledger", ["event"], registry=registry
         )
-        self._of_device = (self._oom, self._level, self._busy, self._celsius, self._watts, self._healthy)
+        of_gpu = (self._busy, self._celsius, self._watts, self._most_watts, self._healthy)
+        self._of_device = (self._oom, self._level, *of_gpu)
         self._known: set[str] = set()
 
     def observe(self, view: View, ledger: Ledger, watch: MemoryWatch) -> None:
@@ -86,6 +88,7 @@ class Gauges:
             (self._busy, gpu.utilization),
             (self._celsius, gpu.temperature_c),
             (self._watts, gpu.power_w),
+            (self._most_watts, gpu.power_limit_w),
         )
         for gauge, value in optional:
             if value is not None:

@@ -37,6 +37,7 @@ class Nvml:
         self._xids: Xids | None = None
         self._cards: dict[int, Card] = {}
         self._known: dict[str, GpuReading] = {}
+        self._replaced: set[str] = set()
         self._next_try = float("-inf")
         self._links: dict[int, dict[int, str]] = {}
         self._links_at = float("-inf")
@@ -141,24 +142,34 @@ class Nvml:
         return gpu.schedulable and gpu.health != LOST and bool(self._links.get(gpu.index))
 
     def _with_missing(self, found: Iterable[GpuReading], now: float) -> tuple[GpuReading, ...]:
-        """`found`, and those known before whose place nobody took. A slice may be destroyed on purpose."""
+        """`found`, and those known before whose place nobody took. A slice may be destroyed on purpose.
+
+        A card whose place another took (a new start numbers what is left) is looked for by new starts.
+        """
         gpus = {gpu.uuid: gpu for gpu in found}
         taken = {gpu.index for gpu in gpus.values()}
         whole = {gpu.index for gpu in gpus.values() if gpu.health != LOST}
         for uuid, gpu in self._known.items():
-            if uuid not in gpus and gpu.index not in taken and gpu.parent not in whole:
+            if uuid in gpus or gpu.parent in whole:
+                continue
+            if gpu.index not in taken:
                 gpus[uuid] = lost(gpu)
+            elif gpu.parent is None and not gpu.unified:
+                self._replaced.add(uuid)
+        self._replaced -= gpus.keys()
         self._known = {uuid: gpu for uuid, gpu in gpus.items() if gpu.total_mb or gpu.unified}
-        if self._answers is not None and any(gpu.health == LOST for gpu in gpus.values()):
-            self._restart_when_due(now)
+        if any(gpu.health == LOST for gpu in gpus.values()):
+            self._restart_when_due(now, RETRY_LOST_SECONDS)
+        elif self._replaced:
+            self._restart_when_due(now, RETRY_SECONDS)
         return tuple(sorted(gpus.values(), key=lambda gpu: gpu.index))
 
-    def _restart_when_due(self, now: float) -> None:
-        if now >= self._next_try:
+    def _restart_when_due(self, now: float, again_seconds: float) -> None:
+        if self._answers is not None and now >= self._next_try:
             self._close("started anew because of a lost GPU")
             self._next_try = float("-inf")
             if self._open(now) is not None:
-                self._next_try = now + RETRY_LOST_SECONDS
+                self._next_try = now + again_seconds
 
 
 def _name(way: LinkFound) -> str:
