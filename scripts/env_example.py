@@ -34,6 +34,7 @@ IN_CONTAINERS = {
     "NATS_SYS_USER": "sys",
     "NATS_SYS_PASSWORD": "compute-sys",
     "COMPUTE_HOME": "/var/lib/compute",
+    "COMPUTE_ALLOW_NO_KEY": "1",
     "VLLM_MODEL_PATH": "/models",
     "VLLM_MODEL_HOST_PATH": "/models",
     "ENGINE_BIND": "0.0.0.0",  # noqa: S104 - inside its container
@@ -90,6 +91,7 @@ def _addresses() -> str:
         "# Where the embedded NATS of `compute up` listens (Compose: COMPUTE_BIND)",
         "NATS_HOST=127.0.0.1",
     ]
+    lines += ["# Authorities (PEM) by which the CLI verifies services that speak TLS", "COMPUTE_TLS_CA="]
     for spec in SERVICES:
         lines += [f"# {spec.name}: address, and the port published on this host"]
         lines += [f"{spec.variable}_URL=http://{spec.name}:{spec.port}", f"{spec.variable}_PORT={spec.port}"]

@@ -7,7 +7,7 @@ say() { printf '\033[2mtest-deps:\033[0m %s\n' "$*" >&2; }
 sudo=(); [[ $(id -u) -eq 0 ]] || sudo=(sudo)
 command -v apt-get >/dev/null || { say "only Debian and Ubuntu are known to this script"; exit 1; }
 
-wanted=(python3-venv libgomp1 iproute2 postgresql prometheus chromium docker.io docker-compose)
+wanted=(python3-venv libgomp1 iproute2 openssl postgresql prometheus chromium docker.io docker-compose)
 missing=()
 for package in "${wanted[@]}"; do dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package"); done
 if ((${#missing[@]})); then

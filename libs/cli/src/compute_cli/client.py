@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import httpx
 
-from compute_cli.suite import service_urls
+from compute_cli.suite import home_of, service_urls
+from compute_common.access.key_file import client_token
+from compute_common.access.tls import client_context
 
 
 class Refused(Exception):  # noqa: N818 - reads as what happened
@@ -24,9 +26,11 @@ class Services:
     def __init__(self, environ: Mapping[str, str] | None = None, timeout_seconds: float = 35.0) -> None:
         environ = os.environ if environ is None else environ
         self.urls = service_urls(environ)
-        key = environ.get("COMPUTE_API_KEY")
+        key = client_token(environ, home_of(environ))
         self._http = httpx.Client(
-            timeout=timeout_seconds, headers={"Authorization": f"Bearer {key}"} if key else {}
+            timeout=timeout_seconds,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            verify=client_context(environ),
         )
 
     def __enter__(self) -> Self:

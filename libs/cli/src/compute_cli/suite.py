@@ -40,12 +40,14 @@ HOST_SERVICES = frozenset({"resource-detector", "gpu-orchestrator", "vllm-orches
 class Address:
     host: str
     port: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """How a person on this host reaches it."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - read, not bound
-        return f"http://{host}:{self.port}"
+        host = f"[{host}]" if ":" in host else host
+        return f"http{'s' if self.tls else ''}://{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def suite_from(environ: Mapping[str, str]) -> Suite:
             spec.name: Address(
                 environ.get(f"{spec.variable}_HOST") or bind,
                 _port(environ, f"{spec.variable}_PORT", spec.port),
+                tls=bool(environ.get("COMPUTE_TLS_CERT")),
             )
             for spec in SERVICES
         },
@@ -128,8 +131,7 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
 def uvicorn_argv(package: str, host: str, port: int) -> list[str]:
     """The command line of one service: its own process, one worker."""
     return [
-        *(sys.executable, "-m", "uvicorn", f"{package}.app:app", "--host", host, "--port", str(port)),
-        *("--timeout-graceful-shutdown", "1", "--no-access-log", "--no-server-header", "--ws", "none"),
+        *(sys.executable, "-m", "compute_common.shell.serve", package, "--host", host, "--port", str(port)),
     ]
 
 

@@ -15,13 +15,18 @@ from typing import IO
 
 import httpx
 import psutil
+from pydantic import ValidationError
 
 from compute_cli import nats_server
 from compute_cli.children import Child, Say, end_groups, recorded_process
 from compute_cli.containers import end_containers
 from compute_cli.ports import taken_ports
 from compute_cli.suite import SERVICE_NAMES, SERVICES, Suite, child_environment, uvicorn_argv, write_suite
+from compute_common.access.listening import REFUSED, refusal_to_listen
+from compute_common.access.tls import own_context
 from compute_common.settings import CommonSettings
+from compute_common.shell.rest_settings import RestSettings
+from compute_common.wire_json import validation_errors
 
 NODE_STOP_SECONDS = 1.2
 SERVICE_STOP_SECONDS = 1.5
@@ -33,6 +38,10 @@ START_RETRIES = 3
 
 class SuiteError(Exception):
     """The suite cannot start; the message says what to do."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Supervisor:
@@ -59,6 +68,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start everything; SuiteError when it cannot be. Returns when all services are ready."""
+        self._check_exposure()
         self._suite.home.mkdir(parents=True, exist_ok=True)
         for folder in ("models", "benchmarks", "run", "logs"):
             (self._suite.home / folder).mkdir(exist_ok=True)
@@ -77,6 +87,19 @@ class Supervisor:
             await self._launch("compute-node", [sys.executable, "-m", "compute_node"])
         write_suite(self._suite, self._urls, os.getpid())
         await self._wait_ready()
+
+    def _check_exposure(self) -> None:
+        """SuiteError, before anything starts, for what each service would refuse: an open door."""
+        try:
+            settings = RestSettings(compute_home=self._suite.home)
+        except ValidationError as error:
+            raise SuiteError(validation_errors(error)[0]["message"]) from error
+        keys = settings.key_ring().required
+        for name in self._urls:
+            host = self._suite.addresses[name].host
+            reason = refusal_to_listen(host, keys=keys, allowed=settings.allow_no_key)
+            if reason is not None:
+                raise SuiteError(f"{name}: {reason}", REFUSED)
 
     async def stop(self) -> None:
         """End everything that `start` started, engines included, within five seconds."""
@@ -126,7 +149,9 @@ class Supervisor:
             raise SuiteError(f"nats-server did not start; its log: {self._suite.logs / 'nats.log'}")
 
     async def _wait_ready(self) -> None:
-        async with httpx.AsyncClient(timeout=2) as client:
+        certificate = self._environment.get("COMPUTE_TLS_CERT")
+        verify = own_context(certificate) if certificate else True
+        async with httpx.AsyncClient(timeout=2, verify=verify) as client:
 
             async def statuses() -> dict[str, int | None]:
                 urls = self._urls
@@ -188,7 +213,7 @@ async def run_until_signal(supervisor: Supervisor, then: Callable[[], Awaitable[
             await asyncio.gather(work, return_exceptions=True)
     except SuiteError as error:
         say(str(error))
-        code = 1
+        code = error.code
     finally:
         halt.cancel()
         await supervisor.stop()

@@ -8,12 +8,17 @@ import sys
 import urllib.error
 import urllib.request
 
+from compute_common.access.tls import own_context
+
 
 def main() -> int:
     """Probe the service this container runs, on the port it listens on (`PROBE_URL` overrides)."""
-    url = os.environ.get("PROBE_URL") or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/readyz"
+    certificate = os.environ.get("COMPUTE_TLS_CERT")
+    scheme = "https" if certificate else "http"
+    url = os.environ.get("PROBE_URL") or f"{scheme}://127.0.0.1:{os.environ.get('PORT', '8000')}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310 - an address of our own
+        trust = own_context(certificate) if certificate else None
+        with urllib.request.urlopen(url, timeout=3, context=trust) as answer:  # noqa: S310 - our own address
             return 0 if answer.status == 200 else 1
     except (OSError, urllib.error.URLError, ValueError) as error:
         print(f"{url}: {error}", file=sys.stderr)

@@ -7,10 +7,14 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
 
+from compute_common.shell.docs_page import install_docs
+from compute_common.shell.guard import Guard
 from compute_common.shell.health import health_router
 from compute_common.shell.logging import configure_logging
 from compute_common.shell.middleware import ShellMiddleware
+from compute_common.shell.patience import Bounds
 from compute_common.shell.problems import ProblemDocument, install_problem_handlers
 from compute_common.shell.service import Service
 
@@ -44,19 +48,29 @@ def create_app(service: Service) -> FastAPI:
         description=service.description,
         version=service.version,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
     install_problem_handlers(app)
+    install_docs(app)
     app.include_router(health_router(service))
     for router in service.routers():
         app.include_router(router)
     app.add_middleware(
         ShellMiddleware,
         metrics=service.metrics,
-        api_key=settings.compute_api_key,
-        max_body_bytes=settings.max_body_bytes,
+        guard=Guard(settings.key_ring(), settings.key_requests_per_s),
+        bounds=Bounds(settings.max_body_bytes, settings.body_seconds, settings.answer_seconds),
+        origins=settings.origins,
     )
+    if settings.origins:  # outside the key: browsers ask beforehand without it
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(settings.origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type"],
+        )
     _document_problems(app)
     return app
 

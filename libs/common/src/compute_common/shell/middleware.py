@@ -1,22 +1,22 @@
-"""Around every request: an id, a clock, the API key, a bound on the body."""
+"""Around every request: an id, a clock, the key, bounds on size and time, headers for browsers."""
 
-import hmac
+import asyncio
 import re
 import time
 
 import structlog
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compute_common.ids import new_id
 from compute_common.problems import Problem
+from compute_common.shell.browsers import cross_site, harden
+from compute_common.shell.guard import Guard
 from compute_common.shell.metrics import Metrics
+from compute_common.shell.patience import Bounds, bounded, too_large, too_long
 from compute_common.shell.problems import problem_response
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 
@@ -24,12 +24,18 @@ class ShellMiddleware:
     """Request id and timing outside, then the key, then the body limit, then the application."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, api_key: SecretStr | None, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        guard: Guard,
+        bounds: Bounds,
+        origins: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._api_key = api_key.get_secret_value() if api_key else None
-        self._max_body_bytes = max_body_bytes
+        self._guard = guard
+        self._bounds = bounds
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,6 +52,7 @@ class ShellMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                harden(message, cors=bool(self._origins))
             await send(message)
 
         try:
@@ -53,56 +60,44 @@ class ShellMiddleware:
             if refusal is not None:
                 await refusal(scope, receive, send_with_id)
             else:
-                await self._app(scope, self._bounded(receive), send_with_id)
+                await self._answered(scope, receive, send_with_id)
         finally:
             structlog.contextvars.unbind_contextvars("request_id")
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.observe_request(_method(scope), route, status, time.perf_counter() - started)
 
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application's answer, or 504 where it has not begun in time; a stream may then go on."""
+        begun = False
+        try:
+            async with asyncio.timeout_at(self._bounds.answer_deadline(scope["path"])) as limit:
+
+                async def send_and_relax(message: Message) -> None:
+                    nonlocal begun
+                    if not begun:
+                        begun = True
+                        limit.reschedule(None)
+                    await send(message)
+
+                await self._app(scope, bounded(receive, self._bounds), send_and_relax)
+        except TimeoutError:
+            if begun or not limit.expired():
+                raise
+            await problem_response(too_long(self._bounds), scope["path"])(scope, receive, send)
+
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        if not self._authorised(scope["path"], headers):
-            problem = Problem(
-                401,
-                "unauthorized",
-                "send the API key as 'Authorization: Bearer …' or 'X-API-Key'",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-            return problem_response(problem, scope["path"])
-        length = headers.get("content-length", "0")
+        path, method = scope["path"], scope["method"]
+        if self._guard.ring.required:
+            problem = self._guard.refusal(method, path, headers)
+        else:
+            problem = cross_site(method, headers.get("host", ""), headers.get("origin"), self._origins)
+        problem = problem or self._wrong_length(headers.get("content-length", "0"))
+        return problem_response(problem, path) if problem else None
+
+    def _wrong_length(self, length: str) -> Problem | None:
         if not length.isascii() or not length.isdigit():
-            return problem_response(
-                Problem(400, "malformed-request", "Content-Length must be a number"), scope["path"]
-            )
-        if int(length) > self._max_body_bytes:
-            return problem_response(self._too_large(), scope["path"])
-        return None
-
-    def _authorised(self, path: str, headers: Headers) -> bool:
-        if self._api_key is None or path in OPEN_PATHS:
-            return True
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return hmac.compare_digest(given.encode(), self._api_key.encode())
-
-    def _bounded(self, receive: Receive) -> Receive:
-        """`receive` that refuses a body growing beyond the limit, whatever its headers said."""
-        seen = 0
-
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > self._max_body_bytes:
-                    raise HTTPException(413, self._too_large().detail)
-            return message
-
-        return bounded
-
-    def _too_large(self) -> Problem:
-        return Problem(
-            413, "body-too-large", f"the body exceeds {self._max_body_bytes} bytes; send less at a time"
-        )
+            return Problem(400, "malformed-request", "Content-Length must be a number")
+        return too_large(self._bounds) if int(length[:20]) > self._bounds.body_bytes else None
 
 
 def _request_id(headers: Headers) -> str:

@@ -18,6 +18,7 @@ _CAUSES = {
     400: "malformed-request",
     404: "not-found",
     405: "method-not-allowed",
+    408: "body-too-slow",
     413: "body-too-large",
     415: "unsupported-media-type",
 }

@@ -12,11 +12,12 @@ from pydantic import Field
 from compute_common import __version__
 from compute_common.bus import Bus
 from compute_common.schemas.health import CheckResult
-from compute_common.settings import MAX_BODY_BYTES, CommonSettings, env
+from compute_common.settings import MAX_BODY_BYTES, env
 from compute_common.shell.metrics import Metrics
+from compute_common.shell.rest_settings import RestSettings
 
 
-class ServiceSettings(CommonSettings):
+class ServiceSettings(RestSettings):
     """Settings of any of the six; each adds its own."""
 
     max_body_bytes: int = Field(

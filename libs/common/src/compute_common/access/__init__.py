@@ -1,0 +1,1 @@
+"""Who may call a service: keys, what each may do, how often."""
