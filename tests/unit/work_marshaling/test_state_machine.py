@@ -1,6 +1,7 @@
 """No sequence of events breaks the fold: one end per item, counts that add up, replay = live."""
 
 import copy
+from collections import Counter
 from typing import Any
 
 from hypothesis import settings, strategies
@@ -137,6 +138,12 @@ class Queue(RuleBasedStateMachine):
         state = self.log.state
         for status in WorkStatus:
             assert state.counts[status] == sum(item.status is status for item in state.items.values())
+        pending = [item for item in state.items.values() if item.status is WorkStatus.PENDING]
+        assert state.waiting.count == len(pending)
+        assert Counter({number: n for number, n in enumerate(state.waiting.by_priority) if n}) == Counter(
+            item.priority for item in pending
+        )
+        assert state.waiting.oldest() is (pending[0] if pending else None)
         held = {(item.holder, item.work_id) for item in state.items.values() if item.holder}
         assert held == {(node, work_id) for node, ids in state.held.items() for work_id in ids}
         for item in state.items.values():

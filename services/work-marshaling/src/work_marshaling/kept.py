@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from compute_common.enums import WorkStatus
 from work_marshaling.blacklist import BlacklistRule
 from work_marshaling.events import Record
-from work_marshaling.items import Item
+from work_marshaling.items import PENDING, Item
 from work_marshaling.submission import Demands
+from work_marshaling.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Kept:
         self.counts: Counter[WorkStatus] = Counter()
         self.moved: dict[str, int] = {}  # where a submission is now, of items that were moved
         self.set_aside: set[str] = set()
+        self.waiting = Waiting()
         self._demands = Demands()
         self._keys: dict[str, str] = {}
         self._finals: OrderedDict[str, float] = OrderedDict()
@@ -38,6 +40,8 @@ class Kept:
     def take_in(self, item: Item) -> None:
         self.items[item.work_id] = item
         self.counts[item.status] += 1
+        if item.status is PENDING:
+            self.waiting.enter(item)
         if item.key is not None:
             self._keys[item.key] = item.work_id
 
@@ -59,7 +63,9 @@ class Kept:
             if not mine:
                 self.held.pop(item.holder, None)
             item.holder = None
-        item.status = status
+        before, item.status = item.status, status
+        if before is not status and PENDING in (before, status):
+            (self.waiting.enter if status is PENDING else self.waiting.leave)(item)
 
     def _finish(self, record: Record, item: Item, status: WorkStatus) -> None:
         self._move(item, status)

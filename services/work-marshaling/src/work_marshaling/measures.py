@@ -1,52 +1,65 @@
-"""What Prometheus sees of the queue: counts from the fold when asked, times as they happen."""
+"""What Prometheus sees of the queue: counts from the fold when asked, times as they happen.
+
+Thousands of records a second are counted here: plain numbers, put into Prometheus' words at a scrape.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter as Tally
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from compute_common.enums import WorkStatus
 from work_marshaling.events import Record
 from work_marshaling.outcome import Outcome
+from work_marshaling.waiting import PRIORITIES
 
 if TYPE_CHECKING:
     from work_marshaling.service import WorkMarshaling
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+ENDS = frozenset({"completed", "failed", "cancelled"})
+MOST_NODES = 1000  # labels
+
+
+class Spans:
+    """A histogram of seconds."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._counts = [0] * (len(_BUCKETS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(_BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def metric(self) -> Metric:
+        edges = (*(str(float(edge)) for edge in _BUCKETS), "+Inf")
+        buckets = list(zip(edges, accumulate(self._counts), strict=True))
+        return HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
 class Measures(Collector):
     def __init__(self, service: WorkMarshaling) -> None:
         self._service = service
-        registry = service.metrics.registry
-        registry.register(self)
-        self._events = Counter(
-            "compute_work_events_total", "Records of the work log by effect", ["event"], registry=registry
-        )
-        self._of_event: dict[str, Counter] = {}
-        self._wait = Histogram(
-            "compute_work_wait_seconds",
-            "From submission (or retry) to assignment",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._run = Histogram(
-            "compute_work_run_seconds", "From assignment to completion", buckets=_BUCKETS, registry=registry
-        )
+        self._events: Counter[str] = Counter()
+        self._wait = Spans("compute_work_wait_seconds", "From submission (or retry) to assignment")
+        self._run = Spans("compute_work_run_seconds", "From assignment to completion")
+        self._ended: Counter[tuple[str, ...]] = Counter()
+        self._nodes: set[str] = set()
         self._started = time.time()
+        service.metrics.registry.register(self)
 
     def observe(self, outcome: Outcome, record: Record) -> None:
         """Count one record; times only of what happens now, not of what is replayed."""
-        counter = self._of_event.get(outcome.event)
-        if counter is None:
-            counter = self._of_event[outcome.event] = self._events.labels(outcome.event)
-        counter.inc()
+        self._events[outcome.event] += 1
         item = outcome.item
         if item is None or record.time < self._started:
             return
@@ -54,52 +67,78 @@ class Measures(Collector):
             self._wait.observe(item.wait_seconds)
         elif outcome.event == "completed":
             self._run.observe(max(0.0, record.time - item.assigned_at))
+        if outcome.event in ENDS:
+            self._ended[item.status.value, self._node(item.last_node)] += 1
+
+    def _node(self, node_id: str | None) -> str:
+        """The label of a node; empty for an item that no node ever had."""
+        if node_id and node_id not in self._nodes:
+            if len(self._nodes) >= MOST_NODES:
+                return "other"
+            self._nodes.add(node_id)
+        return node_id or ""
 
     def collect(self) -> Iterator[Metric]:
+        """The same work however many items there are."""
         state = self._service.state
-        now = time.time()
-        counts = state.counts
-        yield _gauge("compute_work_pending", "Items that wait for a node", counts[WorkStatus.PENDING])
-        yield _gauge("compute_work_active", "Items that a node holds", counts[WorkStatus.ASSIGNED])
-        by_status = GaugeMetricFamily("compute_work_items", "Items kept, by status", labels=["status"])
-        for status in WorkStatus:
-            by_status.add_metric([status.value], counts[status])
-        yield by_status
-        yield from self._of_pending(now)
-        refused = CounterMetricFamily(
-            "compute_work_ignored", "Records of the log that changed nothing, by reason", labels=["reason"]
+        yield _counter("compute_work_events", "Records of the work log by effect", ["event"], self._events)
+        yield _counter(
+            "compute_work_ended",
+            "Items that ended since the start, by status and the node that had them last",
+            ["status", "node_id"],
+            self._ended,
         )
-        for reason, count in state.ignored.items():
-            refused.add_metric([reason], count)
-        yield refused
+        yield self._wait.metric()
+        yield self._run.metric()
+        yield from self._of_items(time.time())
+        yield _counter(
+            "compute_work_ignored",
+            "Records of the log that changed nothing, by reason",
+            ["reason"],
+            state.ignored,
+        )
         yield CounterMetricFamily("compute_work_retries", "Retries", value=state.totals.retried)
         yield CounterMetricFamily("compute_work_timeouts", "Expired leases", value=state.totals.timed_out)
+        yield _gauge("compute_work_log_position", "Last record applied", self._service.log.position)
+        yield _gauge("compute_work_leading", "1 while this one assigns", self._service.dispatcher.leading)
+
+    def _of_items(self, now: float) -> Iterator[Metric]:
+        state = self._service.state
+        counts, waiting = state.counts, state.waiting
+        yield _gauge("compute_work_pending", "Items that wait for a node", waiting.count)
+        yield _gauge("compute_work_active", "Items that a node holds", counts[WorkStatus.ASSIGNED])
+        statuses = {status.value: counts[status] for status in WorkStatus}
+        yield _gauges("compute_work_items", "Items kept, by status", "status", statuses)
+        depth = {str(priority): waiting.by_priority[priority] for priority in range(PRIORITIES)}
+        yield _gauges("compute_work_pending_by_priority", "Waiting items by priority", "priority", depth)
+        oldest = waiting.oldest()
+        age = now - oldest.created if oldest else 0.0
+        yield _gauge("compute_work_oldest_pending_seconds", "Age of the oldest waiting item", age)
+        yield _gauge(
+            "compute_work_set_aside", "Ended items that failed on several nodes", len(state.set_aside)
+        )
         yield _gauge(
             "compute_work_blacklisted_nodes",
             "Nodes set aside after failures",
             len({entry[0] for entry in state.blacklist.cooling(now)}),
         )
-        yield _gauge(
-            "compute_work_set_aside", "Ended items that failed on several nodes", len(state.set_aside)
-        )
-        yield _gauge("compute_work_log_position", "Last record applied", self._service.log.position)
-        yield _gauge("compute_work_leading", "1 while this one assigns", self._service.dispatcher.leading)
-
-    def _of_pending(self, now: float) -> Iterator[Metric]:
-        priorities: Tally[int] = Tally()
-        oldest = now
-        for item in self._service.state.items.values():
-            if item.status is WorkStatus.PENDING:
-                priorities[item.priority] += 1
-                oldest = min(oldest, item.created)
-        depth = GaugeMetricFamily(
-            "compute_work_pending_by_priority", "Waiting items by priority", labels=["priority"]
-        )
-        for priority in range(10):
-            depth.add_metric([str(priority)], priorities[priority])
-        yield depth
-        yield _gauge("compute_work_oldest_pending_seconds", "Age of the oldest waiting item", now - oldest)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _gauges(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for word, value in values.items():
+        family.add_metric([word], value)
+    return family
+
+
+def _counter(
+    name: str, text: str, labels: list[str], values: Counter[str] | Counter[tuple[str, ...]]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for words, value in values.items():
+        family.add_metric([words] if isinstance(words, str) else words, value)
+    return family
