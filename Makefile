@@ -5,7 +5,7 @@ PY := .venv/bin/python
 TEST_PROCESSES ?= 2
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: setup run up down test check test-vllm bench bench-rivals faults test-deps lock env format clean
+.PHONY: setup run up down test check test-vllm bench bench-rivals faults test-deps lock env docs format clean
 setup: .venv/.run-ready
 
 run: .venv/.run-ready
@@ -46,6 +46,11 @@ lock: .venv/bin/uv
 
 env: .venv/.run-ready
 	@$(PY) scripts/env_example.py > env.shared.example
+
+docs: .venv/.dev-ready
+	@$(PY) -m scripts.api_reference > docs/api.md
+	@$(PY) -m scripts.nats_reference > docs/nats-subjects.md
+	@$(PY) -m scripts.nats_reference --asyncapi > docs/asyncapi.yaml
 
 clean:
 	rm -rf .venv .vllm .rivals .compute
