@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import structlog
 from fastapi import APIRouter
 
+from compute_common.jetstream import DRAINS_BUCKET, NODES_BUCKET
 from compute_common.lease import Lease
 from compute_common.shell import Service
+from compute_common.shell.nats_metrics import StreamWatch
 from compute_common.shell.service import Check
 from compute_common.tasks import end_tasks, every
 from node_registry import routes
@@ -53,7 +55,10 @@ class NodeRegistry(Service):
             lease=Lease(self.bus, WRITER, self.replica_name()),
         )
         self._handlers = BusHandlers(self.registrar, self.table)
-        registry.register(NodesCollector(self.table.rows))
+        registry.register(NodesCollector(self.table.rows, time.monotonic))
+        buckets = [f"KV_{bucket}" for bucket in (NODES_BUCKET, DRAINS_BUCKET)]
+        self._streams = StreamWatch(self.name, self.bus, buckets)
+        registry.register(self._streams)
         self.system_events = SystemEvents(settings)
         self._replayed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,6 +80,7 @@ class NodeRegistry(Service):
         await self._handlers.subscribe(self.bus)
         self.bus.on_connect(self._on_connect)
         await self.system_events.start()
+        self._streams.start()
         if self.bus.connected:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._replayed.wait(), REPLAY_SECONDS)
@@ -86,6 +92,7 @@ class NodeRegistry(Service):
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
+        await self._streams.stop()
         self.stream.close()
         await self.system_events.stop()
         await self.store.close(write=self.registrar.is_writer)

@@ -8,12 +8,12 @@ import httpx
 import nats.errors
 import structlog
 from fastapi import APIRouter
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from compute_common.enums import EngineKind, InstanceStatus
+from compute_common.enums import EngineKind
+from compute_common.jetstream import INSTANCES_BUCKET
 from compute_common.problems import Problem
 from compute_common.shell import Service
+from compute_common.shell.nats_metrics import StreamWatch
 from compute_common.shell.service import Check
 from compute_common.tasks import end_tasks, every
 from vllm_orchestrator import bus_handlers, gateway, routes, streams
@@ -32,6 +32,7 @@ from vllm_orchestrator.instances.attached import Attachments
 from vllm_orchestrator.instances.desk import Desk
 from vllm_orchestrator.instances.groups import Groups
 from vllm_orchestrator.instances.ledger import LedgerClient
+from vllm_orchestrator.instances.metrics import InstanceCounts
 from vllm_orchestrator.instances.moving import Mover
 from vllm_orchestrator.instances.parts import Parts
 from vllm_orchestrator.instances.planner import Planner
@@ -119,7 +120,9 @@ class VllmOrchestrator(Service):
         self.attachments = Attachments(
             settings, self.bus, self.table, self.announcer, client=self.client, node_id=self.node_id
         )
-        self.metrics.registry.register(_InstanceCounts(self.table))
+        self.metrics.registry.register(InstanceCounts(self.table))
+        self._streams = StreamWatch(self.name, self.bus, [f"KV_{INSTANCES_BUCKET}"])
+        self.metrics.registry.register(self._streams)
         self.leaving = False
         self._adopted = False
         self._adopting = asyncio.Lock()
@@ -168,16 +171,19 @@ class VllmOrchestrator(Service):
             with suppress(nats.errors.Error, TimeoutError):
                 await self.bus.flush()
         self.bus.on_connect(self._on_connect)
+        self._streams.start()
         self._repeating = asyncio.create_task(self._repeat(), name="instance events")
         self._yielding = asyncio.create_task(self.yields.run(), name="yields")
         watching = every(TERMS.renew_seconds, self.takeover.look)
         self._watching = asyncio.create_task(watching, name="lost hosts")
         if (folder := self.settings.tensorzero_config_dir) is not None:
-            registrar = Registrar(self.table, folder, self.settings.tensorzero_reload_command)
+            reachable = self.settings.reachable_engines
+            registrar = Registrar(self.table, folder, self.settings.tensorzero_reload_command, reachable)
             self._registering = asyncio.create_task(registrar.run(), name="TensorZero")
 
     async def stop(self) -> None:
         self.leaving = True
+        await self._streams.stop()
         await end_tasks([self._repeating, self._yielding, self._watching, self._registering])
         await self.takeover.release()
         await self.pulls.stop()
@@ -225,19 +231,3 @@ class VllmOrchestrator(Service):
 
     def _ports_taken(self) -> set[int]:
         return {record.port for record in self.table.own() if record.port and record.has_engine}
-
-
-class _InstanceCounts(Collector):
-    """Instances of this node by status."""
-
-    def __init__(self, table: InstanceTable) -> None:
-        self._table = table
-
-    def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily("compute_instances", "Instances of this node by status", labels=["status"])
-        own = self._table.own()
-        for status in InstanceStatus:
-            family.add_metric([status.value], sum(record.status is status for record in own))
-        restarts = GaugeMetricFamily("compute_instance_restarts", "Restarts of this node's living instances")
-        restarts.add_metric([], sum(record.restarts for record in own))
-        return [family, restarts]

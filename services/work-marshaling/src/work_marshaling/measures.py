@@ -16,6 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from compute_common.enums import WorkStatus
+from compute_common.jetstream import RESULTS_BUCKET, SNAPSHOTS_BUCKET, WORK_STREAM
+from compute_common.shell.nats_metrics import Follower, StreamWatch
 from work_marshaling.events import Record
 from work_marshaling.outcome import Outcome
 from work_marshaling.waiting import PRIORITIES
@@ -54,8 +56,22 @@ class Measures(Collector):
         self._run = Spans("compute_work_run_seconds", "From assignment to completion")
         self._ended: Counter[tuple[str, ...]] = Counter()
         self._nodes: set[str] = set()
+        self._streams = StreamWatch(
+            service.name,
+            service.bus,
+            (WORK_STREAM, f"OBJ_{SNAPSHOTS_BUCKET}", f"OBJ_{RESULTS_BUCKET}"),
+            {WORK_STREAM: Follower("work-log", lambda: service.log.position)},
+            account=True,
+        )
+        service.metrics.registry.register(self._streams)
         self._started = time.time()
         service.metrics.registry.register(self)
+
+    def start(self) -> None:
+        self._streams.start()
+
+    async def stop(self) -> None:
+        await self._streams.stop()
 
     def observe(self, outcome: Outcome, record: Record) -> None:
         """Count one record; times only of what happens now, not of what is replayed."""

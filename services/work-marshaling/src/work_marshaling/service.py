@@ -30,6 +30,8 @@ from work_marshaling.upkeep import Upkeep
 
 log = structlog.get_logger("work-marshaling")
 
+NEW_OBJECTS = 10_000  # before they are looked through for garbage: nearly all of them are items, and stay
+
 
 class WorkMarshaling(Service):
     name = "work-marshaling"
@@ -91,9 +93,11 @@ class WorkMarshaling(Service):
         self.leader.start()
         self.dispatcher.start()
         self.upkeep.start()
+        self.measures.start()
 
     async def stop(self) -> None:
         self.feed.close()
+        await self.measures.stop()
         await self.upkeep.stop()
         await self.results.stop()
         await self.dispatcher.stop()
@@ -127,6 +131,7 @@ class WorkMarshaling(Service):
     async def _begin(self, info: StreamInfo) -> int:
         """Start from the newest snapshot of this log, or from its beginning."""
         gc.disable()  # until all is read: a million objects that stay make every collection a waste
+        gc.set_threshold(NEW_OBJECTS)
         limits = self.settings.limits()
         state = await self.snapshots.read(info, limits)
         self.state = state or WorkState(limits)

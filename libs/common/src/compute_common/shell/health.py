@@ -7,12 +7,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
 from compute_common.schemas.health import Health
+from compute_common.shell.nats_metrics import ConnectionCollector
 from compute_common.shell.service import Service
 from compute_common.times import utc_now
 
 
 def health_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["health"])
+    service.metrics.registry.register(ConnectionCollector(service.name, service.bus))
 
     @router.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> JSONResponse:
@@ -35,7 +37,6 @@ def health_router(service: Service) -> APIRouter:
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         """Prometheus text, OpenMetrics on request."""
-        service.metrics.nats_connected.set(service.bus.connected)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(service.metrics.registry), media_type=content_type)
 

@@ -1,6 +1,13 @@
 """Prometheus metrics of one service, in a registry of its own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from compute_common import __version__
 
@@ -11,6 +18,7 @@ class Metrics:
     """The metrics every service has; a service adds its own to `registry`."""
 
     def __init__(self, service: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         info = Gauge(
@@ -20,9 +28,6 @@ class Metrics:
             registry=self.registry,
         )
         info.labels(service, __version__).set(1)
-        self.nats_connected = Gauge(
-            "compute_nats_connected", "1 while connected to NATS", ["service"], registry=self.registry
-        ).labels(service)
         self._requests = Histogram(
             "compute_http_request_duration_seconds",
             "HTTP requests by route template",
