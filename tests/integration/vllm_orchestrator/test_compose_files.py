@@ -47,19 +47,28 @@ async def test_compose_accepts_parts_over_hosts_and_a_processor(
     async with serving(orchestrator(nats_server, tmp_path)) as client:
         over_hosts = {"model_name": "deepseek-ai/DeepSeek-V3", "inventory": hosts}
         small = {"model_name": "HuggingFaceTB/SmolLM2-135M-Instruct", "inventory": [host(H100, 0)]}
-        for body, word in ((over_hosts, "deepseek-ai/DeepSeek-V3"), (small, "--alias")):
+        by_ray = {**over_hosts, "distributed_executor_backend": "ray"}
+        name = "deepseek-ai/DeepSeek-V3"
+        for body, word in ((over_hosts, name), (by_ray, f"exec vllm serve {name}"), (small, "--alias")):
             answer = (await client.post("/api/v1/vllm/plan", json=body)).json()
             assert answer["fits"] is True, answer["explanation"]
-            _accepted(command, answer["plan"]["docker_compose"], tmp_path / "docker-compose.yml", word)
+            document = answer["plan"]["docker_compose"]
+            _accepted(command, document, tmp_path / "docker-compose.yml", word)
+            if len(document["services"]) > 1:
+                _accepted([*command, "--profile", "rank-1"], document, tmp_path / "docker-compose.yml", word)
 
 
 def _accepted(
-    command: list[str], document: dict[str, Any], file: Path, word: str = "meta-llama/Llama-3-70B"
+    command: list[str],
+    document: dict[str, Any],
+    file: Path,
+    word: str = "meta-llama/Llama-3-70B",
 ) -> None:
+    """Compose reads the file, and `word` is told to the first of its services."""
     file.write_text(yaml.safe_dump(document))
     checked = subprocess.run(
         [*command, "-f", str(file), "config"], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
-    service = next(iter(yaml.safe_load(checked.stdout)["services"].values()))
-    assert word in service["command"]
+    found = yaml.safe_load(checked.stdout)["services"]
+    assert any(word in told for told in next(iter(found.values()))["command"])

@@ -259,6 +259,18 @@ async def test_all_hosts_promise_or_none(pair: Pair, monkeypatch: pytest.MonkeyP
     assert (await pair.head.get(INSTANCES)).json()["count"] == 0
 
 
+async def test_ray_is_rendered_and_not_started(pair: Pair) -> None:
+    body = {**MODEL, "distributed_executor_backend": "ray"}
+    refused = await pair.head.post("/api/v1/vllm/deploy", json=body)
+    assert refused.status_code == 409
+    assert "leave distributed_executor_backend" in refused.json()["detail"]
+    assert await pair.reserved() == [0, 0]
+    assert (await pair.head.get(INSTANCES)).json()["count"] == 0
+    planned = (await pair.head.post("/api/v1/vllm/plan", json=body)).json()["plan"]
+    assert list(planned["docker_compose"]["services"]) == ["qwen", "qwen-rank-1"]
+    assert planned["command"][-2:] == ["--distributed-executor-backend", "ray"]
+
+
 async def test_a_part_whose_instance_went_is_ended(pair: Pair) -> None:
     """Its head's host lost the record; the part's host finds out by itself."""
     await pair.head.post("/api/v1/vllm/deploy", json=MODEL)

@@ -19,7 +19,8 @@ PRIVILEGES = ("privileged", "ipc", "pid", "cap_add", "security_opt", "devices")
 
 
 def service_of(plan: Plan, serving: Serving = SERVING, rank: int = 0) -> dict[str, Any]:
-    service: dict[str, Any] = compose_document(plan, "it", serving, image="i:1", rank=rank)["services"]["it"]
+    services = compose_document(plan, "it", serving, image="i:1")["services"]
+    service: dict[str, Any] = services[f"it-rank-{rank}" if rank else "it"]
     return service
 
 
@@ -28,7 +29,7 @@ def test_what_every_platform_has(plan: Plan) -> None:
     service = service_of(plan)
     assert service["healthcheck"]["test"][-1] == "http://127.0.0.1:8000/health"
     assert service["ports"] == ["127.0.0.1:18000:8000"]
-    assert service["labels"] == {"compute.instance": "it"}
+    assert service["labels"] == {"compute.instance": "it", "compute.node": "h"}
     seconds = int(service["stop_grace_period"].rstrip("s"))
     assert "--shutdown-timeout" not in service["command"] or seconds > 20
     assert "HF_TOKEN" not in service.get("environment", {}) or (
@@ -100,6 +101,8 @@ def test_parts_over_hosts_share_the_hosts_network() -> None:
     assert head["healthcheck"]["test"][-1] == "http://10.0.0.1:18000/health"
     assert "healthcheck" not in second
     assert "--headless" in second["command"]
+    assert "profiles" not in head
+    assert second["profiles"] == ["rank-1"], "`up` on the head's host starts the head alone"
 
 
 def test_an_ipv6_address_is_published_in_brackets() -> None:

@@ -73,7 +73,7 @@ def of_one_kind(hosts: list[Host], places: Sequence[Place], tp: int) -> bool:
 
 @settings(max_examples=80)
 @given(profiles, partly_used(), wishes)
-def test_no_card_is_asked_for_more_than_it_has_free(
+def test_no_card_is_asked_for_more_than_it_has_free_and_hosts_hold_alike(
     profile: ModelProfile, hosts: list[Host], wish: Wish
 ) -> None:
     found = planned(profile, hosts, wish)
@@ -85,6 +85,7 @@ def test_no_card_is_asked_for_more_than_it_has_free(
         ]
         assert all(0 < mb <= free[node, index] for node, index, mb in taken)
         assert len({(node, index) for node, index, _mb in taken}) == found.tp * found.pp
+        assert len({len(place.gpu_indices) for place in found.places}) == 1, "vLLM deals its ranks out evenly"
 
 
 @settings(max_examples=80)

@@ -1,6 +1,6 @@
 """Plans, deployments and instances on the wire."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -40,6 +40,9 @@ class DeployRequest(Wire):
     replicas: Annotated[int, Field(ge=1, le=256)] | None = None
     engine: EngineKind | None = None
     engine_version: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._+-]+$")] | None = None
+    distributed_executor_backend: Literal["mp", "ray"] | None = Field(
+        None, description="What joins hosts: vLLM's own ranks (mp), or Ray, which is rendered, not started"
+    )
     idle_timeout_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] | None = None
     dry_run: bool = False
     owner: Name | None = None

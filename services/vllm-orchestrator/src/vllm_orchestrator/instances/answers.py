@@ -44,6 +44,7 @@ def wish_of(request: DeployRequest) -> Wish:
         pp=request.pipeline_parallel_size,
         engine=request.engine,
         engine_version=request.engine_version,
+        backend=request.distributed_executor_backend,
     )
 
 

@@ -23,6 +23,7 @@ from vllm_orchestrator.instances.runner import AWAY, Runner
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.planning.result import NoFit
+from vllm_orchestrator.planning.several_hosts import RAY_WORDS, joined_by_ray
 from vllm_orchestrator.schemas import StartOrder
 
 log = structlog.get_logger("desk")
@@ -88,6 +89,8 @@ class Desk:
         if request.dry_run:
             return 200, _answer(record, request)
         if request.auto_start:
+            if joined_by_ray(found):
+                raise conflict("not-started-here", f"{record.model_name}: {RAY_WORDS}")
             if record.node_id != self._node_id:
                 named = request.model_copy(update={"instance_name": name})
                 return 202, await self._forward(record.node_id, named, berth)

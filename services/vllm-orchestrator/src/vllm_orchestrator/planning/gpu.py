@@ -11,8 +11,9 @@ from vllm_orchestrator.planning.files import hosts_with
 from vllm_orchestrator.planning.inventory import GpuSlot, Host, Kind
 from vllm_orchestrator.planning.layouts import Fleet, Layout, Shape, wanted
 from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish, to_mib
+from vllm_orchestrator.planning.several_hosts import said, uses_ray
 from vllm_orchestrator.planning.speed import measured_speed
-from vllm_orchestrator.planning.stages import MAX_STAGES_OVER_HOSTS, Group, free_mb, together
+from vllm_orchestrator.planning.stages import MAX_STAGES_OVER_HOSTS, Group, free_mb, same_on_each, together
 from vllm_orchestrator.planning.weights import whole_weight_bytes
 
 SHORTEST_CONTEXT = 4096
@@ -41,12 +42,14 @@ def plan_gpu(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> Plan |
             found_plan = as_plan(profile, wish, best)
             spare = search.spare_replicas(best, found_plan)
             words = f" The GPUs left over hold {spare} more such replicas." if spare else ""
-            return replace(
-                found_plan,
-                spare_replicas=spare,
-                explanation=found_plan.explanation + words,
-                rejected=search.rejections(),
-                alternatives=tuple(as_alternative(profile, other) for other in others),
+            return said(
+                replace(
+                    found_plan,
+                    spare_replicas=spare,
+                    explanation=found_plan.explanation + words,
+                    rejected=search.rejections(),
+                    alternatives=tuple(as_alternative(profile, other) for other in others),
+                )
             )
     return no_fit(profile, wish, hosts, search.closest, search.rejections())
 
@@ -163,24 +166,44 @@ class _Search:
     def _alike(self) -> Iterator[list[Layout]]:
         for tp in self._degrees():
             for stages in self.fleet.over_hosts(tp):
-                yield [one for one in self._prefixes(tp, stages) if len(one.groups) > 1]
+                yield list(self._over(tp, stages))
 
     def _mixed(self, *, one_host: bool) -> Iterator[list[Layout]]:
         rows = self.fleet.on_one_host_mixed if one_host else self.fleet.over_hosts_mixed
+        cut = self._prefixes if one_host else self._over
         for tp in self._degrees():
             for stages in rows(tp):
-                layouts = [one for one in self._prefixes(tp, stages) if one.mixed]
-                yield [one for one in layouts if (len(one.groups) == 1) is one_host]
+                yield [one for one in cut(tp, stages) if one.mixed]
 
     def _prefixes(self, tp: int, stages: Sequence[Group]) -> Iterator[Layout]:
         """The first 2, 3, … of the stages, from where they can hold the weights at all."""
-        sample = stages[0][1][0]
-        for pp in range(2, min(len(stages), MAX_STAGES_OVER_HOSTS) + 1):
-            room = sum(tp * free_mb(stage) for stage in stages[:pp])
-            if room < self._weights_mb and pp < min(len(stages), MAX_STAGES_OVER_HOSTS):
-                continue
-            for shape in self._variants(tp, pp, sample):
-                yield Layout(shape, together(stages[:pp]))
+        most = min(len(stages), MAX_STAGES_OVER_HOSTS)
+        for pp in range(2, most + 1):
+            if self._holds_weights(stages[:pp], last=pp == most):
+                yield from self._layouts(tp, stages[:pp])
+
+    def _over(self, tp: int, stages: Sequence[Group]) -> Iterator[Layout]:
+        """The first 2, 3, … of the stages, as many on each host: vLLM's ranks are dealt out evenly.
+
+        Ray deals them out as they come, so there any first ones will do.
+        """
+        most = min(len(stages), MAX_STAGES_OVER_HOSTS)
+        for pp in range(2, most + 1):
+            each_host = [each for each in range(pp // 2, 0, -1) if pp % each == 0]
+            ways = [same_on_each(stages, each, pp // each) for each in each_host]
+            if uses_ray(self.wish) and len({host.node_id for host, _cards in stages[:pp]}) > 1:
+                ways.append(tuple(stages[:pp]))
+            for way in ways:
+                if way and self._holds_weights(way, last=pp == most):
+                    yield from self._layouts(tp, way)
+
+    def _holds_weights(self, stages: Sequence[Group], *, last: bool) -> bool:
+        """Whether they could at all; the last are looked at anyway, so that there is a nearest layout."""
+        return last or sum(len(stage[1]) * free_mb(stage) for stage in stages) >= self._weights_mb
+
+    def _layouts(self, tp: int, stages: Sequence[Group]) -> Iterator[Layout]:
+        for shape in self._variants(tp, len(stages), stages[0][1][0]):
+            yield Layout(shape, together(stages))
 
     def _tried(self, rows: Iterable[list[Layout]], length: int) -> Iterator[Attempt]:
         """Of each row, which goes from few stages to many, the first that fits."""

@@ -1,4 +1,4 @@
-"""What differs between vLLM releases in how they divide a GPU's memory.
+"""What differs between vLLM releases: how they divide a GPU's memory, and which words they know.
 
 Sources: VLLM.md B2 (source of 0.32), PARTS.md "Memory on a real vLLM GPU", and the logged start-ups of
 tests/data/vllm_kv_points.csv, against which docs/performance.md shows the whole model.
@@ -41,6 +41,16 @@ class Release:
     def counts_graphs(self) -> bool:
         """Whether CUDA graphs come out of the budget; before 0.21 they were captured on top of it."""
         return self.version >= (0, 21)
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether it spans hosts by itself (--nnodes, --node-rank, --headless); before, by Ray alone."""
+        return self.version >= (0, 12)
+
+    @property
+    def drains(self) -> bool:
+        """Whether it knows --shutdown-timeout (vllm pull request 34730)."""
+        return self.version >= (0, 18)
 
     @property
     def sampler_bytes(self) -> float:

@@ -28,6 +28,7 @@ class Wish:
     pp: int | None = None
     engine: EngineKind | None = None
     engine_version: str | None = None
+    backend: str | None = None  # that spans hosts: mp or ray
     advise: bool = True  # say what would fit, where nothing does
     kv_advised: bool = False  # kv_cache_dtype is the detector's word, not the request's
 

@@ -52,13 +52,26 @@ def room(cards: Sequence[GpuSlot], tp: int) -> tuple[int, int]:
 
 
 def roomiest(able: Sequence[Member], tp: int) -> Iterator[tuple[Group, ...]]:
-    """The stages with most free memory, where the hosts' stages differ in it."""
+    """The stages with most free memory first, where the hosts' stages differ in it."""
     first = nlargest(MAX_STAGES_OVER_HOSTS, able, key=lambda item: item[1][tp - 1].free_mb)
-    least = first[-1][1][tp - 1].free_mb if len(first) == MAX_STAGES_OVER_HOSTS else 0
-    free = [(host, [card for card in cards if card.free_mb >= least]) for host, cards in first]
-    stages = [stage for host, cards in free for stage in stages_of(host, cards, tp)]
+    stages = [stage for host, cards in first for stage in stages_of(host, cards, tp)]
     if len(set(map(free_mb, stages))) > 1:
-        yield tuple(nlargest(MAX_STAGES_OVER_HOSTS, stages, key=free_mb))
+        yield tuple(sorted(stages, key=free_mb, reverse=True))
+
+
+def same_on_each(stages: Sequence[Group], each: int, hosts: int) -> tuple[Group, ...]:
+    """`each` stages on so many hosts, as early in `stages` as may be; none where there are not so many."""
+    found: dict[str, list[Group]] = {}
+    whole: list[Group] = []
+    for stage in stages:
+        own = found.setdefault(stage[0].node_id, [])
+        if len(own) < each:
+            own.append(stage)
+            if len(own) == each:
+                whole += own
+                if len(whole) == each * hosts:
+                    return tuple(whole)
+    return ()
 
 
 def unlike_stages(members: Sequence[Member], tp: int) -> Iterator[tuple[Group, ...]]:
@@ -74,7 +87,7 @@ def unlike_stages(members: Sequence[Member], tp: int) -> Iterator[tuple[Group, .
         alone = _one_kind_each(stages)
         for row in (stages, alone) if len(alone) < len(stages) else (stages,):
             if len({cards[0].kind for _host, cards in row}) > 1:
-                yield tuple(nlargest(MAX_STAGES_OVER_HOSTS, row, key=lambda stage: stage[1][0].total_mb))
+                yield tuple(sorted(row, key=lambda stage: stage[1][0].total_mb, reverse=True))
 
 
 def _one_kind_each(stages: Sequence[Group]) -> list[Group]:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compute_common.enums import EngineKind
+from vllm_orchestrator.planning.release import release_of
 from vllm_orchestrator.planning.result import Place, Plan
+from vllm_orchestrator.planning.several_hosts import joined_by_ray
 
 GIB = 1 << 30
 _PRIVATE = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -32,7 +34,10 @@ class Serving:
 
 
 def engine_argv(plan: Plan, serving: Serving, *, binary: str = "", rank: int = 0) -> list[str]:
-    """The argv of `rank` (one per host) for a current release of the engine."""
+    """The argv of `rank` (one per host), in the words that the release of the plan knows.
+
+    A host that Ray joins runs Ray alone beside rank 0, which runs this (`rendering/ray.py`).
+    """
     if plan.engine is EngineKind.LLAMA_CPP:
         return _llama(plan, serving, binary or "llama-server")
     return _vllm(plan, serving, binary or "vllm", rank)
@@ -71,7 +76,7 @@ def _cpu_environment(plan: Plan) -> dict[str, str]:
 
 
 def _vllm(plan: Plan, serving: Serving, binary: str, rank: int) -> list[str]:
-    wish = plan.wish
+    wish, release = plan.wish, release_of(plan.wish.engine_version)
     argv = [
         *(binary, "serve", serving.model),
         *("--served-model-name", *serving.names),
@@ -80,7 +85,7 @@ def _vllm(plan: Plan, serving: Serving, binary: str, rank: int) -> list[str]:
         *("--max-model-len", str(plan.max_model_len), "--max-num-seqs", str(plan.max_num_seqs)),
         *("--max-num-batched-tokens", str(plan.max_batched_tokens)),
         *(("--gpu-memory-utilization", f"{plan.utilization:.4f}") if plan.utilization else ()),
-        *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
+        *(("--shutdown-timeout", str(SHUTDOWN_SECONDS)) if release.drains else ()),
     ]
     chosen = (
         ("--dtype", wish.dtype or plan.dtype),
@@ -98,10 +103,17 @@ def _several_hosts(plan: Plan, rank: int) -> list[str]:
     """vLLM's native multi-node: the same command on each host, one API server on rank 0 (VLLM.md B1)."""
     if len(plan.places) == 1:
         return []
-    head = plan.places[0].address or plan.places[0].node_id
+    if joined_by_ray(plan):
+        return ["--distributed-executor-backend", "ray"]
+    head = address_of(plan.places[0])
     argv = ["--nnodes", str(len(plan.places)), "--node-rank", str(rank)]
     argv += ["--master-addr", head, "--master-port", str(MASTER_PORT)]
     return argv + (["--headless"] if rank else [])
+
+
+def address_of(place: Place) -> str:
+    """Where a host is found by the others."""
+    return place.address or place.node_id
 
 
 def _llama(plan: Plan, serving: Serving, binary: str) -> list[str]:

@@ -1,13 +1,16 @@
 """A plan as a complete compose document that starts the same thing by hand."""
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from compute_common.enums import EngineKind
 from vllm_orchestrator.planning.result import Plan
+from vllm_orchestrator.planning.several_hosts import joined_by_ray
 from vllm_orchestrator.rendering.argv import Serving, engine_argv
 from vllm_orchestrator.rendering.platforms import platform_of
+from vllm_orchestrator.rendering.ray import ray_shell
 
 MOUNT = "/models"
 MODEL_CACHE = "/model-cache"
@@ -16,12 +19,27 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- inside the container
 _FIRST_SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf\Z")
 
 
-def compose_document(plan: Plan, name: str, serving: Serving, *, image: str, rank: int = 0) -> dict[str, Any]:
-    """One service named after the instance; for a layout over several hosts the part of `rank`.
+def compose_document(plan: Plan, name: str, serving: Serving, *, image: str) -> dict[str, Any]:
+    """One service named after the instance, and one `<name>-rank-<n>` for each further host of it.
 
-    The model is mounted read-only when it is a local one, else fetched into a volume. `$` is doubled, as
-    compose wants.
+    Those have a profile of their own, so that `up` starts the head alone: on the other hosts
+    `up <name>-rank-<n>`. The model is mounted read-only when it is a local one, else fetched into a volume.
+    `$` is doubled, as compose wants.
     """
+    services = {name: _service(plan, name, serving, image=image, rank=0)}
+    for rank in range(1, len(plan.places)):
+        part = f"{name}-rank-{rank}"
+        services[part] = {
+            **_service(plan, part, serving, image=image, rank=rank),
+            "profiles": [f"rank-{rank}"],
+        }
+    document: dict[str, Any] = {"services": services}
+    if plan.engine is EngineKind.VLLM:
+        document["volumes"] = {"model-cache": {}}
+    return document
+
+
+def _service(plan: Plan, name: str, serving: Serving, *, image: str, rank: int) -> dict[str, Any]:
     vllm = plan.engine is EngineKind.VLLM
     mount, model = _mounted(serving.model)
     inside = _inside(plan, serving, model)
@@ -31,11 +49,11 @@ def compose_document(plan: Plan, name: str, serving: Serving, *, image: str, ran
     service: dict[str, Any] = {
         "image": image,
         "container_name": name,
-        "command": argv[2:] if vllm else argv[1:],
+        **_command(plan, argv, rank),
         **_network(plan, serving),
         **platform,
         "volumes": [*mount, *([f"model-cache:{MODEL_CACHE}"] if vllm else [])],
-        "labels": {"compute.instance": name},
+        "labels": {"compute.instance": name, "compute.node": plan.places[rank].node_id},
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
     }
@@ -44,10 +62,14 @@ def compose_document(plan: Plan, name: str, serving: Serving, *, image: str, ran
     service = {key: _escaped(value) for key, value in service.items() if value}
     if vllm:
         service["environment"] = {**_escaped(environment), **_hub(bool(mount)), **_own_address(plan, rank)}
-    document: dict[str, Any] = {"services": {name: service}}
-    if vllm:
-        document["volumes"] = {"model-cache": {}}
-    return document
+    return service
+
+
+def _command(plan: Plan, argv: Sequence[str], rank: int) -> dict[str, Any]:
+    """What follows the image's entry point (`vllm serve`, `llama-server`); with Ray a shell's words."""
+    if joined_by_ray(plan):
+        return {"entrypoint": ["/bin/bash", "-c"], "command": [ray_shell(plan, rank, argv)]}
+    return {"command": list(argv[2:] if plan.engine is EngineKind.VLLM else argv[1:])}
 
 
 def _mounted(model: str) -> tuple[list[str], str]:
