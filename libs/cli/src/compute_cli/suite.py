@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DEFAULT_NATS_PORT = 4222
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - read, not bound
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Address:
     @property
     def url(self) -> str:
         """How a person on this host reaches it."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - read, not bound
+        host = "127.0.0.1" if self.host in EVERYWHERE else self.host
         host = f"[{host}]" if ":" in host else host
         return f"http{'s' if self.tls else ''}://{host}:{self.port}"
 
@@ -83,11 +85,13 @@ def suite_from(environ: Mapping[str, str]) -> Suite:
     own_nats = environ.get("NATS_URL")
     nats_port = None if own_nats else _port(environ, "NATS_PORT", DEFAULT_NATS_PORT)
     bind = environ.get("COMPUTE_BIND") or "127.0.0.1"
+    nats_host = environ.get("NATS_HOST") or "127.0.0.1"
+    near = "127.0.0.1" if nats_host in EVERYWHERE else nats_host
     return Suite(
         home=home_of(environ),
-        nats_url=own_nats or f"nats://127.0.0.1:{nats_port}",
+        nats_url=own_nats or f"nats://{near}:{nats_port}",
         nats_port=nats_port,
-        nats_host=environ.get("NATS_HOST") or "127.0.0.1",
+        nats_host=nats_host,
         addresses={
             spec.name: Address(
                 environ.get(f"{spec.variable}_HOST") or bind,
@@ -114,11 +118,14 @@ def child_environment(suite: Suite, environ: Mapping[str, str], node_id: str) ->
 
 def service_urls(environ: Mapping[str, str]) -> dict[str, str]:
     """Where the services answer: `<SERVICE>_URL`, else what the running suite wrote down, else the ports."""
-    urls = suite_from(environ).urls
-    written = home_of(environ) / "run" / "suite.json"
-    if written.exists():
-        urls |= json.loads(written.read_text()).get("urls", {})
+    urls = suite_from(environ).urls | running_suite(home_of(environ)).get("urls", {})
     return {spec.name: environ.get(f"{spec.variable}_URL") or urls[spec.name] for spec in SERVICES}
+
+
+def running_suite(home: Path) -> dict[str, Any]:
+    """What `compute up` wrote down of itself; empty where none runs."""
+    written = home / "run" / "suite.json"
+    return dict(json.loads(written.read_text())) if written.exists() else {}
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
@@ -140,7 +147,9 @@ def write_suite(suite: Suite, urls: Mapping[str, str], pid: int) -> None:
     suite.run_records.mkdir(parents=True, exist_ok=True)
     path = suite.run_records / "suite.json"
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"pid": pid, "urls": dict(urls), "nats_url": _without_login(suite.nats_url)}))
+    listens = {"nats_host": suite.nats_host, "nats_port": suite.nats_port}  # null: not a server of ours
+    nats = {"nats_url": _without_login(suite.nats_url), **listens}
+    draft.write_text(json.dumps({"pid": pid, "urls": dict(urls), **nats}))
     draft.replace(path)
 
 

@@ -17,7 +17,7 @@ import httpx
 import psutil
 from pydantic import ValidationError
 
-from compute_cli import nats_server
+from compute_cli import doorkeeper, nats_server
 from compute_cli.children import Child, Say, end_groups, recorded_process
 from compute_cli.containers import end_containers
 from compute_cli.ports import taken_ports
@@ -26,6 +26,7 @@ from compute_common.access.listening import REFUSED, refusal_to_listen
 from compute_common.access.tls import own_context
 from compute_common.settings import CommonSettings
 from compute_common.shell.rest_settings import RestSettings
+from compute_common.tasks import end_tasks
 from compute_common.wire_json import validation_errors
 
 NODE_STOP_SECONDS = 1.2
@@ -62,9 +63,12 @@ class Supervisor:
         self._with_node = with_node
         node_id = CommonSettings(compute_home=suite.home).resolved_node_id()
         self.node_id = node_id
-        self._environment = child_environment(suite, environ, node_id)
+        self._login = suite.nats_port is not None and nats_server.wants_login(suite.nats_host, environ)
+        login = nats_server.shared_login(suite.home) if self._login else {}
+        self._environment = child_environment(suite, {**environ, **login}, node_id)
         self._children: dict[str, Child] = {}
         self._lock: IO[str] | None = None
+        self._doorkeeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; SuiteError when it cannot be. Returns when all services are ready."""
@@ -105,6 +109,7 @@ class Supervisor:
         """End everything that `start` started, engines included, within five seconds."""
         if self._lock is None:
             return
+        await end_tasks([self._doorkeeper])
         nats = self._children.pop("nats", None)
         node = self._children.pop("compute-node", None)
         if node is not None:
@@ -143,10 +148,13 @@ class Supervisor:
             raise SuiteError(
                 "no nats-server was found; run `make run` once, or set NATS_URL to a server of yours"
             )
-        config = nats_server.write_config(self._suite.home, port, self._suite.nats_host)
+        host = self._suite.nats_host
+        config = nats_server.write_config(self._suite.home, port, host, login=self._login)
         await self._launch("nats", [str(binary), "-c", str(config)])
-        if not await _until(lambda: _listening(self._suite.nats_host, port), 10):
+        if not await _until(lambda: _listening(host, port), 10):
             raise SuiteError(f"nats-server did not start; its log: {self._suite.logs / 'nats.log'}")
+        keeping = doorkeeper.keep(self._suite.home, self._suite.nats_url)
+        self._doorkeeper = asyncio.create_task(keeping, name="invitations")
 
     async def _wait_ready(self) -> None:
         certificate = self._environment.get("COMPUTE_TLS_CERT")

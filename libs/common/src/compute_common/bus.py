@@ -128,7 +128,10 @@ class Bus:
             raise Problem(504, "no-answer", f"no answer on {subject} within {timeout_seconds:g} s") from error
         except nats.errors.Error as error:
             raise unavailable("nats", f"the request on {subject} could not be sent; try again") from error
-        answer = wire_json.parse_object(reply.data)
+        try:
+            answer = wire_json.parse_object(reply.data)
+        except ValueError as error:
+            raise Problem(502, "bad-answer", f"the answer on {subject} is not a JSON object") from error
         if str(answer.get("type", "")).startswith("urn:compute:error:"):
             raise _problem_of(answer)
         return answer
@@ -231,9 +234,9 @@ class Bus:
     # --- connection
 
     async def _connect(self) -> None:
-        options = connect_options(self._settings)
         while True:
             try:
+                options = connect_options(self._settings)  # a file may come later
                 await self.client.connect(
                     servers=self._settings.server_list,
                     name=self._name,
@@ -311,14 +314,32 @@ def _echo(answer: object, request: Message) -> object:
     return {**answer, **asked} if isinstance(answer, dict) else answer
 
 
+_NO_EXTRA = frozenset(
+    {
+        "type",
+        "title",
+        "status",
+        "cause",
+        "detail",
+        "error",
+        "error_id",
+        "instance",
+        "errors",
+        "headers",
+        "self",
+    }
+)
+
+
 def _problem_of(answer: Message) -> Problem:
-    cause = str(answer["type"]).removeprefix("urn:compute:error:")
-    known = {"type", "title", "status", "detail", "error", "error_id", "instance", "errors"}
-    extra = {key: value for key, value in answer.items() if key not in known and key.isidentifier()}
+    """The refusal in an answer; whoever wrote it, it is one."""
+    cause = str(answer["type"]).removeprefix("urn:compute:error:")[:100]
+    extra = {key: value for key, value in answer.items() if key not in _NO_EXTRA and key.isidentifier()}
+    status, errors = answer.get("status"), answer.get("errors")
     return Problem(
-        int(answer.get("status", 500)),
+        status if isinstance(status, int) and 400 <= status <= 599 else 502,
         cause,
         str(answer.get("detail", cause)),
-        errors=answer.get("errors"),
+        errors=errors if isinstance(errors, list) else None,
         **extra,
     )

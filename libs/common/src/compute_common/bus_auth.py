@@ -1,6 +1,8 @@
 """Where NATS is and how to log in; credentials stay out of logs."""
 
-from typing import Any
+import ssl
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
@@ -26,7 +28,19 @@ class NatsSettings(BaseSettings):
         None, validation_alias=AliasChoices("NATS_PASSWORD"), description="Its password; never logged"
     )
     nats_creds: str | None = Field(
-        None, validation_alias=AliasChoices("NATS_CREDS"), description="A .creds file"
+        None,
+        validation_alias=AliasChoices("NATS_CREDS"),
+        description="A file with the login: `user:password`, or NATS' own .creds",
+    )
+    nats_ca: str | None = Field(
+        None,
+        validation_alias=AliasChoices("NATS_CA"),
+        description="The certificate that signed the server's, where the system does not know it",
+    )
+    nats_account: Literal["shared", "node"] = Field(
+        "shared",
+        validation_alias=AliasChoices("NATS_ACCOUNT"),
+        description="node: this host has an account of its own, without JetStream (`compute join` sets it)",
     )
 
     @field_validator("nats_url")
@@ -61,13 +75,33 @@ class NatsSettings(BaseSettings):
 
 
 def connect_options(settings: NatsSettings) -> dict[str, Any]:
-    """nats-py's connect options for this login: credentials file, token, user and password, or none."""
+    """nats-py's connect options: credentials file, token, user and password, or none; and the certificate.
+
+    OSError or ValueError for a file that cannot be used, without what is in it.
+    """
+    options = _login(settings)
+    if settings.nats_ca:
+        options["tls"] = ssl.create_default_context(cafile=settings.nats_ca)
+    return options
+
+
+def _login(settings: NatsSettings) -> dict[str, Any]:
     if settings.nats_creds:
-        return {"user_credentials": settings.nats_creds}
+        return _login_in(Path(settings.nats_creds))
     user, password = settings.userinfo()
     if user and password is None:
         return {"token": user}
     return {"user": user, "password": password} if user else {}
+
+
+def _login_in(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="ascii", errors="replace").strip()
+    if "-----BEGIN NATS USER JWT-----" in text:
+        return {"user_credentials": str(path)}
+    user, colon, password = text.partition(":")
+    if not (user and colon and password) or len(text.splitlines()) != 1:
+        raise ValueError(f"{path} holds no NATS login: one line `user:password`, or NATS' .creds")
+    return {"user": user, "password": password}
 
 
 def _without_userinfo(url: str) -> str:

@@ -24,10 +24,8 @@ WORK_STATUS = "compute.work.status.v1"
 
 VLLM_REQUEST = "compute.vllm.request.v1"
 VLLM_INSTANCE = "compute.vllm.instance.v1"
-VLLM_STATUS = "compute.vllm.status.v1"
-VLLM_START = "compute.vllm.start.v1"
-VLLM_STOP = "compute.vllm.stop.v1"
 VLLM_FILES = "compute.vllm.files.v1"
+VLLM_INSTANCES = "compute.vllm.instances.v1"  # records, for a host whose account has no JetStream
 
 GPU_STATE = "compute.gpu.state.v1"
 GPU_MEMORY_WARNING = "compute.gpu.memory.warning.v1"
@@ -37,6 +35,8 @@ BENCHMARK_STATUS = "compute.benchmark.status.v1"
 BENCHMARK_CANCEL = "compute.benchmark.cancel.v1"
 BENCHMARK_PROGRESS = "compute.benchmark.progress.v1"
 BENCHMARK_RESULT = "compute.benchmark.result.v1"
+
+NODE_ACCOUNT = "node-"
 
 
 def token(identifier: str) -> str:
@@ -55,6 +55,16 @@ def untoken(text: str) -> str:
 def node_subject(node_id: str, verb: str) -> str:
     """`compute.node.<id>.<verb>`: the family for nodes with a NATS account of their own."""
     return f"compute.node.{token(node_id)}.{verb}"
+
+
+def node_account(node_id: str) -> str:
+    """The name of a node's own NATS account."""
+    return NODE_ACCOUNT + token(node_id)
+
+
+def speaker(subject: str) -> str:
+    """The node that owns a subject of the family; ValueError when it carries no node id."""
+    return check_identifier(untoken(subject.split(".")[2]))
 
 
 def gpu_subject(verb: str, node_id: str) -> str:

@@ -41,6 +41,7 @@ class BusHandlers:
         await bus.subscribe_family("compute.node.*.heartbeat", self.beaten_itself)
         for verb in ("completed", "failed", "progress"):
             await bus.subscribe_family(f"compute.node.*.{verb}", self.lives_itself)
+        await bus.subscribe_family("compute.node.*.instance", self.instance_changed_itself)
 
     async def serve(self, bus: Bus) -> None:
         """Answer queries: every replica does, so that one that dies takes no question with it."""
@@ -86,6 +87,9 @@ class BusHandlers:
 
     async def lives_itself(self, subject: str, body: Message) -> None:
         await self.lives({"node_id": _speaker(subject, body)})
+
+    async def instance_changed_itself(self, subject: str, body: Message) -> None:
+        await self.instance_changed({**body, "node_id": _speaker(subject, body)})
 
     async def _give_way(self) -> None:
         """Thousands that wait in line let others in between, but not after each: that would be far slower."""

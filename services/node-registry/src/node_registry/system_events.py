@@ -10,7 +10,7 @@ import structlog
 from nats.aio.msg import Msg
 from pydantic import AliasPath, Field, SecretStr, ValidationError
 
-from compute_common import wire_json
+from compute_common import subjects, wire_json
 from compute_common.bus import Bus
 from compute_common.ids import is_identifier
 from compute_common.problems import Problem
@@ -35,6 +35,7 @@ class ServerEvent(Wire):
     name: str = Field("", validation_alias=AliasPath("client", "name"))
     start: UtcTime | None = Field(None, validation_alias=AliasPath("client", "start"))
     stop: UtcTime | None = Field(None, validation_alias=AliasPath("client", "stop"))
+    account: str = Field("", validation_alias=AliasPath("client", "acc"))
     reason: str = ""
 
     @property
@@ -111,7 +112,8 @@ class SystemEvents:
             inbox = bus.client.new_inbox()
             subscription = await bus.client.subscribe(inbox)
             try:
-                await bus.client.publish(LIST_SUBJECT, wire_json.dump({"limit": MOST_LISTED}), reply=inbox)
+                ask = wire_json.dump({"limit": MOST_LISTED, "auth": True})
+                await bus.client.publish(LIST_SUBJECT, ask, reply=inbox)
                 while True:
                     answer = await subscription.next_msg(LIST_QUIET_SECONDS)
                     found += _open_connections(answer.data)
@@ -127,7 +129,15 @@ def _parse(msg: Msg) -> ServerEvent | None:
         event = ServerEvent.model_validate_json(msg.data)
     except ValidationError:
         return None
-    return event if is_identifier(event.name) else None
+    return event if speaks_for(event.name, event.account) else None
+
+
+def speaks_for(name: object, account: object) -> bool:
+    """Whether a connection of that name may be the node's: in a node's own account no other name counts."""
+    if not is_identifier(name):
+        return False
+    is_own = str(account).startswith(subjects.NODE_ACCOUNT)
+    return not is_own or account == subjects.node_account(str(name))
 
 
 def _open_connections(data: bytes) -> Iterator[tuple[str, Key]]:
@@ -136,7 +146,7 @@ def _open_connections(data: bytes) -> Iterator[tuple[str, Key]]:
         answer = wire_json.parse_object(data).get("data", {})
         server = str(answer.get("server_id", ""))
         for connection in answer.get("connections") or []:
-            if is_identifier(connection.get("name")):
+            if speaks_for(connection.get("name"), connection.get("account", "")):
                 yield str(connection["name"]), (server, int(connection["cid"]))
     except (ValueError, AttributeError, KeyError, TypeError):
         return

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from compute_common import subjects
 from compute_common.bus import Message
+from compute_common.problems import Problem
 from compute_common.schemas.node import Reannounce
 from compute_common.schemas.vllm import DeployRequest, InstanceEvent, NodeInstances
 from vllm_orchestrator.instances.planner import Berth
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from vllm_orchestrator.service import VllmOrchestrator
 
 QUEUE = "vllm-orchestrator"
+LOOK_AFTER_SECONDS = 0.2
 
 
 async def serve(service: "VllmOrchestrator") -> None:
@@ -29,6 +32,20 @@ async def serve(service: "VllmOrchestrator") -> None:
     async def event(body: Message) -> None:
         service.table.observe(InstanceEvent.model_validate(body))
 
+    looking: set[asyncio.Task[None]] = set()
+
+    async def look() -> None:
+        await asyncio.sleep(LOOK_AFTER_SECONDS)
+        with suppress(Problem):
+            await service.table.refresh()
+
+    async def event_itself(_subject: str, _body: Message) -> None:
+        """Of a host with an account of its own: that something changed. What it is says the bucket alone."""
+        if not looking:
+            task = asyncio.create_task(look(), name="records that changed")
+            looking.add(task)
+            task.add_done_callback(looking.discard)
+
     async def reannounce(body: Message) -> None:
         asked = Reannounce.model_validate(body)
         if not asked.concerns(node_id):
@@ -39,6 +56,7 @@ async def serve(service: "VllmOrchestrator") -> None:
     await bus.serve(subjects.VLLM_REQUEST, request, QUEUE)
     await _serve_host(service)
     await bus.subscribe(subjects.VLLM_INSTANCE, event)
+    await bus.subscribe_family("compute.node.*.instance", event_itself)
     await bus.subscribe(subjects.NODES_REANNOUNCE, reannounce)
     await bus.subscribe(subjects.GPU_STATE, service.yields.on_event)
 

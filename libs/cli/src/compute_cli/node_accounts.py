@@ -1,0 +1,136 @@
+"""The node accounts of this COMPUTE_HOME's NATS server: kept in one file, written into its configuration."""
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from compute_cli.nats_accounts import NodeAccount, accounts_text, live
+from compute_common.ids import check_identifier
+
+ACCOUNTS = "nats-accounts.conf"
+_KEPT = "nats-nodes.json"
+BETWEEN_RELOADS_SECONDS = 0.1
+_SHARED = frozenset({"sys", "compute"})  # the users of the other accounts
+
+
+class UnknownNodeError(Exception):
+    """No account is called so."""
+
+
+def read(home: Path) -> list[NodeAccount]:
+    """Every account and open invitation, those whose time ran out as well."""
+    path = home / _KEPT
+    if not path.exists():
+        return []
+    return [NodeAccount(**fields) for fields in json.loads(path.read_text())["nodes"]]
+
+
+def add(home: Path, node_id: str, expires_at: float | None = None) -> NodeAccount:
+    """A new account, with a new password where the node has one already. ValueError for no identifier."""
+    check_identifier(node_id)
+    if node_id in _SHARED:
+        raise ValueError(f"'{node_id}' is a user of the server itself; take another name")
+    now = time.time()
+    node = NodeAccount(node_id, secrets.token_urlsafe(32), now, expires_at)
+    with _locked(home):
+        others = [each for each in live(read(home), now) if each.node_id != node_id]
+        _keep(home, [*others, node])
+    return node
+
+
+def revoke(home: Path, node_id: str) -> None:
+    """End an account or invitation; UnknownNodeError where there is none."""
+    with _locked(home):
+        nodes = read(home)
+        left = [each for each in nodes if each.node_id != node_id]
+        if len(left) == len(nodes):
+            raise UnknownNodeError(f"no node account is called '{node_id}'; `compute nats list` shows them")
+        _keep(home, left)
+
+
+def settle(home: Path, came: frozenset[str]) -> bool:
+    """Invitations that were taken stay, those whose time ran out go; whether any went."""
+    with _locked(home):
+        nodes = read(home)
+        taken = [
+            NodeAccount(each.node_id, each.password, each.added_at) if each.node_id in came else each
+            for each in nodes
+        ]
+        left = live(taken, time.time())
+        if left != nodes:
+            _keep(home, left)
+        return len(left) < len(nodes)
+
+
+def write_accounts(home: Path) -> Path:
+    """Write the `accounts` block of the configuration, readable by its owner only, and return its path."""
+    home.mkdir(parents=True, exist_ok=True)
+    text = accounts_text(
+        kept_secret(home / "nats-sys.secret"),
+        kept_secret(home / "nats-compute.secret"),
+        live(read(home), time.time()),
+    )
+    return write_private(home / ACCOUNTS, text)
+
+
+def reload(home: Path) -> bool:
+    """Have the running server read its configuration again; False where none runs from this home.
+
+    Twice: nats-server 2.15 takes a new account up at the first time, and its service imports at the second.
+    """
+    try:
+        process = psutil.Process(int((home / "nats.pid").read_text()))
+        if "nats-server" not in process.name():
+            return False
+        os.kill(process.pid, signal.SIGHUP)
+        time.sleep(BETWEEN_RELOADS_SECONDS)  # two at once may be delivered as one
+        os.kill(process.pid, signal.SIGHUP)
+    except (OSError, ValueError, psutil.Error):
+        return False
+    return True
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in `path`, made when there is none yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _private(path, os.O_EXCL) as file:
+            file.write(secrets.token_urlsafe(24))
+    return path.read_text().strip()
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Replace a file by one of mode 0600, in one step."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with _private(draft, os.O_TRUNC) as file:
+        file.write(text)
+    return draft.replace(path)
+
+
+def _keep(home: Path, nodes: list[NodeAccount]) -> None:
+    write_private(home / _KEPT, json.dumps({"version": 1, "nodes": [asdict(node) for node in nodes]}))
+    write_accounts(home)
+
+
+def _private(path: Path, flag: int) -> IO[str]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o600)
+    os.fchmod(descriptor, 0o600)  # it may have been there
+    return os.fdopen(descriptor, "w")
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "nats-nodes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

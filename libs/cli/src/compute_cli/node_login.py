@@ -1,0 +1,67 @@
+"""Whether a node's account works: it is let in, and what it says arrives."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nats.errors
+from nats.aio.client import Client
+
+from compute_cli import nats_server
+from compute_cli.nats_accounts import SAYS, NodeAccount
+from compute_cli.suite import running_suite
+from compute_common.subjects import node_subject
+
+PATIENCE_SECONDS = 5.0
+PAUSE_SECONDS = 0.05
+
+
+async def check_login(home: Path, node: NodeAccount) -> bool:
+    """Whether the suite's own server takes the account up within five seconds; True where it is not known."""
+    url = running_suite(home).get("nats_url")
+    return not url or await comes_up(home, str(url), node)
+
+
+async def comes_up(home: Path, url: str, node: NodeAccount) -> bool:
+    """Whether the server at `url`, whose secrets are in `home`, does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not await _works(home, url, node):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(PAUSE_SECONDS)
+    return True
+
+
+async def _works(home: Path, url: str, node: NodeAccount) -> bool:
+    login = nats_server.shared_login(home)
+    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+        async with (
+            connected(url, login["NATS_USER"], login["NATS_PASSWORD"]) as core,
+            connected(url, node.node_id, node.password) as own,
+        ):
+            heard = await core.subscribe(node_subject(node.node_id, "hello"))
+            await core.flush()
+            await own.publish(SAYS["hello"], b"{}")
+            await own.flush()
+            await heard.next_msg(PAUSE_SECONDS)
+            return True
+    return False
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, user: str, password: str) -> AsyncIterator[Client]:
+    """One connection that is not made again; `nats.errors.Error` or OSError where it is refused."""
+    client = Client()
+    try:
+        await client.connect(
+            url, user=user, password=password, allow_reconnect=False, connect_timeout=1, error_cb=_quiet
+        )
+        yield client
+    finally:
+        await client.close()
+
+
+async def _quiet(_error: Exception) -> None:
+    """A refusal is an answer."""
