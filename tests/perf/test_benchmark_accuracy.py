@@ -1,6 +1,8 @@
 """What the benchmark runner reports, against a server in another process whose delays are known."""
 
 import asyncio
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from tests.support.waiting import until
 ROOT = Path(__file__).parent.parent.parent
 TTFT, GAP, TOKENS = 0.05, 0.01, 64
 WITHIN = 0.03
+WITHIN_AIPERF = 0.05
 CPU_US = 50.0
 TURNS = 3
 
@@ -64,16 +67,38 @@ async def test_within_three_percent_of_the_truth(tmp_path: Path, server: str, co
         assert cell["generator_cpu_us_per_chunk"] <= CPU_US
 
 
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+async def test_within_five_percent_of_aiperf(tmp_path: Path, server: str, concurrency: int) -> None:
+    """Where AIPerf is installed (AIPERF_BIN), on the same server. 64 clients need more cores."""
+    if shutil.which(os.environ.get("AIPERF_BIN", "aiperf")) is None:
+        pytest.skip("AIPerf is not installed here")
+    off: dict[str, float] = {}
+    for _turn in range(TURNS):
+        ours, _ = await measured(tmp_path, server, concurrency)
+        theirs, _ = await measured(tmp_path, server, concurrency, "aiperf")
+        figures = {
+            "ttft": (ours["ttft_ms"]["p50"], theirs["ttft_ms"]["p50"]),
+            "itl": (ours["itl_ms"]["mean"], theirs["itl_ms"]["mean"]),
+            "speed": (ours["output_tokens_per_s"], theirs["output_tokens_per_s"]),
+        }
+        print(f"\nconcurrency {concurrency}: {figures}, AIPerf: {theirs['note']}")
+        off = {name: own / other - 1 for name, (own, other) in figures.items()}
+        if all(abs(share) <= WITHIN_AIPERF for share in off.values()):
+            break
+    else:
+        pytest.fail(f"off by {off} at the third turn")
+
+
 async def measured(
-    folder: Path, server: str, concurrency: int
+    folder: Path, server: str, concurrency: int, tool: str = "builtin"
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    service = BenchmarkRunner(
-        Settings.model_validate(
-            {"NATS_URL": "nats://127.0.0.1:1", "NATS_WAIT_SECONDS": 0.01, "BENCHMARK_OUTPUT_DIR": folder}
-        )
-    )
+    settings = {"NATS_URL": "nats://127.0.0.1:1", "NATS_WAIT_SECONDS": 0.01, "BENCHMARK_OUTPUT_DIR": folder}
+    if "AIPERF_BIN" in os.environ:
+        settings["AIPERF_BIN"] = os.environ["AIPERF_BIN"]
+    service = BenchmarkRunner(Settings.model_validate(settings))
     ask = {
         "model_name": "m",
+        "tool": tool,
         "endpoint": server,
         "batch_sizes": [concurrency],
         "context_lengths": [128],
@@ -83,6 +108,7 @@ async def measured(
         "background": False,
     }
     async with httpx.AsyncClient() as http, serving(service) as client:
+        client.timeout = 120
         await http.get(f"{server}/truth")  # a new log
         run = (await client.post("/api/v1/benchmark/run", json=ask)).json()
         truth = (await http.get(f"{server}/truth")).json()

@@ -10,8 +10,9 @@ import sys
 import time
 from typing import Any, cast
 
-EVENT = b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"word ","finish_reason":null}],"usage":null}\n\n'
-LAST = b'data: {"choices":[{"index":0,"text":"","finish_reason":"length"}]}\n\n'
+KIND = b'data: {"id":"cmpl-1","object":"text_completion",'
+EVENT = KIND + b'"choices":[{"index":0,"text":"word ","finish_reason":null}],"usage":null}\n\n'
+LAST = KIND + b'"choices":[{"index":0,"text":"","finish_reason":"length"}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 SPIN_SECONDS = 0.001
 

