@@ -346,7 +346,7 @@ def test_cards_that_are_not_what_their_name_says(detect: Detect) -> None:
 @pytest.mark.parametrize(
     ("scenario", "engine", "image", "dtype", "kv", "first", "note"),
     [
-        (scenarios.h100_x8(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", None),
+        (scenarios.h100_x8(), "vllm", "vllm/vllm-openai:v0.", "bfloat16", "fp8", "fp8", None),
         (scenarios.unlike_pair(), "vllm", "vllm/vllm-openai", "bfloat16", "auto", "awq_marlin", "unlike"),
         (scenarios.mig(), "vllm", "vllm/vllm-openai", "bfloat16", "fp8", "fp8", "uuid"),
         (scenarios.gb10(), "vllm", "nvcr.io/nvidia/vllm", "bfloat16", "fp8", "nvfp4", "system's memory"),

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from compute_common.engine_containers import EngineContainer, Template, images_of
+from compute_common.engine_containers import EngineContainer, Template
+from compute_common.engine_images import images_of
 from compute_docker_proxy.grants import Grants
 
 IMAGES = images_of("vllm/vllm-openai:v0.32.0", "llama:1")

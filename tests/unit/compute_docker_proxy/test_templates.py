@@ -13,8 +13,8 @@ from compute_common.engine_containers import (
     container_name,
     container_of,
     create_body,
-    images_of,
 )
+from compute_common.engine_images import images_of
 from tests.unit.compute_docker_proxy.containers import CPU, CUDA, LLAMA, PLATFORMS, ROCM
 
 GIB = 1 << 30

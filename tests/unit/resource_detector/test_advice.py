@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from compute_common.engine_containers import Template
+from compute_common.engine_images import images_of
 from compute_common.enums import EngineKind
 from compute_common.schemas.node import NodeDocument
 from resource_detector.capabilities import capabilities, container_limits
@@ -58,7 +60,8 @@ def test_unlike_cards_are_named(tmp_path: Path) -> None:
 
 
 def test_rocm_and_cpu(tmp_path: Path) -> None:
-    assert recommend(host(tmp_path, card("MI300X", "gfx942", vendor="amd"))).kv_cache_dtype == "fp8"
+    instinct = recommend(host(tmp_path, card("MI300X", "gfx942", vendor="amd")))
+    assert (instinct.kv_cache_dtype, instinct.image) == ("fp8", images_of()[Template.ROCM])
     assert recommend(host(tmp_path, card("7900", "gfx1100", vendor="amd"))).notes != []
     cpu = recommend(host(tmp_path))
     assert (cpu.engine, cpu.dtype, cpu.env) == (EngineKind.LLAMA_CPP, "bfloat16", {"OMP_NUM_THREADS": "4"})

@@ -1,13 +1,15 @@
 """Compose documents per platform: what each needs, and no privilege beyond."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from compute_common.engine_images import VLLM_IMAGE, images_of
 from tests.unit.vllm_orchestrator.shapes import H100, RTX_4090, host
 from tests.unit.vllm_orchestrator.test_rendering import SERVING, cpu_plan, planned
-from vllm_orchestrator.planning.result import Plan
+from vllm_orchestrator.planning.result import Plan, Wish
 from vllm_orchestrator.rendering.argv import Serving
 from vllm_orchestrator.rendering.compose import compose_document
 from vllm_orchestrator.rendering.platforms import image_of
@@ -72,6 +74,26 @@ def test_each_platform_has_its_image() -> None:
     images = [image_of(plan, ours, "l:1") for plan in (CUDA, ROCM, PROCESSOR, cpu_plan())]
     assert images == [ours, "vllm/vllm-openai-rocm:v1", "vllm/vllm-openai-cpu:v1-x86_64", "l:1"]
     assert image_of(ROCM, "registry.local/own:2", "l:1") == "registry.local/own:2"
+
+
+def test_an_asked_for_release_and_a_board_have_images_of_their_own() -> None:
+    older = Wish(engine_version="0.11.0")
+    images = [image_of(replace(plan, wish=older), VLLM_IMAGE, "l:1") for plan in (CUDA, ROCM, PROCESSOR)]
+    assert images == [
+        "vllm/vllm-openai:v0.11.0",
+        "vllm/vllm-openai-rocm:v0.11.0",
+        "vllm/vllm-openai-cpu:v0.11.0-x86_64",
+    ]
+    hostile = replace(CUDA, wish=Wish(engine_version="nightly-evil"))
+    assert image_of(hostile, VLLM_IMAGE, "l:1") == VLLM_IMAGE
+    spark = replace(CUDA, card="NVIDIA GB10")
+    assert image_of(spark, VLLM_IMAGE, "l:1") == "nvcr.io/nvidia/vllm:25.12-py3"
+    assert image_of(spark, "own:1", "l:1") == "own:1"
+
+
+def test_every_image_of_the_table_is_pinned() -> None:
+    for image in images_of().values():
+        assert re.search(r":(v\d+\.\d+\.\d+|server-b\d+)", image), image
 
 
 def test_a_local_model_is_never_asked_of_the_hub() -> None:

@@ -70,20 +70,6 @@ def owner_digest(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()[:16]
 
 
-def images_of(vllm_image: str, llama_image: str) -> dict[Template, str]:
-    """The image of every platform, of the release that `vllm_image` names; one of another name serves all."""
-    repository, _, tag = vllm_image.partition(":")
-    if repository != "vllm/vllm-openai":
-        vllm = dict.fromkeys((Template.CPU, Template.CUDA, Template.ROCM), vllm_image)
-    else:
-        vllm = {
-            Template.CPU: f"vllm/vllm-openai-cpu:{tag}-x86_64",
-            Template.CUDA: vllm_image,
-            Template.ROCM: f"vllm/vllm-openai-rocm:{tag}",
-        }
-    return {Template.LLAMA: llama_image, **vllm}
-
-
 def create_body(container: EngineContainer) -> dict[str, Any]:
     """Docker's `POST /containers/create` document."""
     port = f"{container.port}/tcp"

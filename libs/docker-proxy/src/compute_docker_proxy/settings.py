@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from compute_common.engine_containers import Template, images_of
+from compute_common.engine_containers import Template
+from compute_common.engine_images import LLAMA_IMAGE, VLLM_IMAGE, images_of
 from compute_common.settings import env
 
 
@@ -39,12 +40,12 @@ class ProxySettings(BaseSettings):
         description="The host's folder with models; default $COMPUTE_HOME/models",
     )
     vllm_docker_image: str = Field(
-        "vllm/vllm-openai:v0.32.0",
+        VLLM_IMAGE,
         validation_alias=env("VLLM_DOCKER_IMAGE"),
         description="The image that vLLM may be",
     )
     llama_docker_image: str = Field(
-        "ghcr.io/ggml-org/llama.cpp:server",
+        LLAMA_IMAGE,
         validation_alias=env("LLAMA_DOCKER_IMAGE"),
         description="The image that llama.cpp may be",
     )

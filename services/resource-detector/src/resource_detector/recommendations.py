@@ -1,17 +1,13 @@
 """What to run on this hardware, and how: engine, image, number formats, environment."""
 
+from compute_common.engine_containers import Template
+from compute_common.engine_images import board_image, images_of
 from compute_common.enums import EngineKind, Platform
 from compute_common.schemas.base import JsonObject, Wire
 from resource_detector.detection import capability_number, platform_of
 from resource_detector.findings import GpuFound, Hardware
 
-VLLM_IMAGE = "vllm/vllm-openai"
-ROCM_IMAGE = "rocm/vllm"
-# Builds for arm64 and CUDA 13: the stock image has no kernels for these parts (vllm issues 28129, 31424).
-SPARK_IMAGE = "nvcr.io/nvidia/vllm:25.12-py3"
-ORIN_IMAGE = "ghcr.io/nvidia-ai-iot/vllm:latest-jetson-orin"
-THOR_IMAGE = "ghcr.io/nvidia-ai-iot/vllm:latest-jetson-thor"
-LLAMA_CPU_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
+IMAGES = images_of()
 VLLM_LEAST_CAPABILITY = 7.0
 LEAST_CUDA = 12.0
 
@@ -67,9 +63,8 @@ def _cuda_image(cards: list[GpuFound]) -> str | None:
     """The stock image; integrated parts have their own, or none."""
     board = next((gpu for gpu in cards if gpu.unified), None)
     if board is None:
-        return VLLM_IMAGE
-    own = (("GB10", SPARK_IMAGE), ("Thor", THOR_IMAGE), ("Orin", ORIN_IMAGE))
-    return next((image for part, image in own if part in board.name), None)
+        return IMAGES[Template.CUDA]
+    return board_image(board.name)
 
 
 def _cuda_notes(hardware: Hardware, cards: list[GpuFound]) -> list[str]:
@@ -123,7 +118,7 @@ def _rocm(hardware: Hardware) -> Recommendations:
     fp8 = any(target.startswith(("gfx94", "gfx95", "gfx12")) for target in targets)
     return Recommendations(
         engine=EngineKind.VLLM,
-        image=ROCM_IMAGE,
+        image=IMAGES[Template.ROCM],
         dtype="bfloat16",
         kv_cache_dtype="fp8" if fp8 else "auto",
         quantization=["fp8", "gptq", "awq"] if fp8 else ["gptq", "awq"],
@@ -148,7 +143,7 @@ def _cpu(hardware: Hardware) -> Recommendations:
     bf16 = bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})
     return Recommendations(
         engine=EngineKind.LLAMA_CPP,
-        image=LLAMA_CPU_IMAGE,
+        image=IMAGES[Template.LLAMA],
         dtype="bfloat16" if bf16 else "float32",
         kv_cache_dtype="auto",
         quantization=["q4_k_m", "q8_0"],

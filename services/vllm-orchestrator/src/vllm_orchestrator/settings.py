@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from compute_common.engine_images import LLAMA_IMAGE, VLLM_IMAGE
 from compute_common.settings import env, in_container
 from compute_common.shell import ServiceSettings
 
@@ -24,7 +25,7 @@ class Settings(ServiceSettings):
         description="auto: by a binary of this host, else in containers where the Docker proxy answers",
     )
     vllm_docker_image: str = Field(
-        "vllm/vllm-openai:v0.32.0",
+        VLLM_IMAGE,
         validation_alias=env("VLLM_DOCKER_IMAGE"),
         description="vLLM's image, in containers and compose files; its CPU and ROCm builds follow the tag",
     )
@@ -34,7 +35,7 @@ class Settings(ServiceSettings):
         description="A llama-server of yours, before PATH and the wheel",
     )
     llama_docker_image: str = Field(
-        "ghcr.io/ggml-org/llama.cpp:server",
+        LLAMA_IMAGE,
         validation_alias=env("LLAMA_DOCKER_IMAGE"),
         description="llama.cpp's image, in containers and generated compose files",
     )

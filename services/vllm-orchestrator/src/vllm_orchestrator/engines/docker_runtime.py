@@ -16,9 +16,9 @@ from compute_common.engine_containers import (
     EngineContainer,
     container_name,
     create_body,
-    images_of,
     owner_digest,
 )  # fmt: skip
+from compute_common.engine_images import images_of
 from compute_common.enums import EngineKind
 from compute_common.problems import Problem, unavailable
 from vllm_orchestrator.engines.container import ContainerEngine

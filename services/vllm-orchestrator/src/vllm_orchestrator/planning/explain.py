@@ -48,6 +48,7 @@ def as_plan(profile: ModelProfile, wish: Wish, attempt: Attempt) -> Plan:
         explanation=" ".join([_words(profile, attempt, places[0].reserved_mb, tokens), *settings, speed[1]]),
         wish=wish,
         vendor=layout.gpus[0].vendor,
+        card=layout.gpus[0].name,
         dtype=dtype,
         expert_parallel=layout.shape.expert_parallel,
         stage_layers=() if attempt.equal else attempt.layers,

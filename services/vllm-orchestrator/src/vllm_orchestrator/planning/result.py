@@ -72,6 +72,7 @@ class Plan:
     wish: Wish = Wish()
     rejected: tuple[Rejected, ...] = ()
     vendor: str = "nvidia"
+    card: str = ""  # the product, of the first stage
     dtype: str | None = None  # to start with, where it is not the model's own
     expert_parallel: bool = False
     stage_layers: tuple[int, ...] = ()  # where vLLM would not deal them out so by itself

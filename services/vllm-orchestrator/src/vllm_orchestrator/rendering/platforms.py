@@ -1,12 +1,15 @@
 """What a container needs of its platform, and no privilege beyond (VLLM.md B4)."""
 
+import re
 from typing import Any
 
-from compute_common.engine_containers import Template, images_of
+from compute_common.engine_containers import Template
+from compute_common.engine_images import board_image, images_of, is_stock, stock_image
 from compute_common.enums import EngineKind
 from vllm_orchestrator.planning.result import Plan
 from vllm_orchestrator.rendering.argv import devices_of, engine_environment, layer_partition
 
+RELEASE = re.compile(r"v?\d{1,3}\.\d{1,3}\.\d{1,3}(\.post\d{1,2})?")
 SHARED_MEMORY = "16gb"  # NCCL's, in place of the host's IPC namespace
 CPU_SHARED_MEMORY = "4gb"
 
@@ -22,8 +25,18 @@ def platform_of(plan: Plan, rank: int) -> dict[str, Any]:
 
 
 def image_of(plan: Plan, vllm_image: str, llama_image: str) -> str:
-    """The image of the platform, of the release that `vllm_image` names; one of another name is kept."""
-    return images_of(vllm_image, llama_image)[_template(plan)]
+    """The image of the platform, of the release that was asked for, else that `vllm_image` names.
+
+    An image of another name than vLLM's own is kept, for whatever it is.
+    """
+    template = _template(plan)
+    if template is Template.LLAMA or not is_stock(vllm_image):
+        return images_of(vllm_image, llama_image)[template]
+    version = plan.wish.engine_version or ""
+    if RELEASE.fullmatch(version):
+        vllm_image = stock_image(version)
+    own = board_image(plan.card) if template is Template.CUDA else None
+    return own or images_of(vllm_image, llama_image)[template]
 
 
 def _template(plan: Plan) -> Template:
