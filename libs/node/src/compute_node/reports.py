@@ -51,20 +51,22 @@ class Reports:
             raise UnreportableError(f"the result is not JSON: {error}") from error
         message_id = f"{self._node_id}:{work_id}:{attempt}"
         turn = 0
-        while (trouble := await self._trouble(subject, data, message_id)) is not None:
+        headers: dict[str, str] | None = None  # the first time: said once, it needs no name
+        while (trouble := await self._trouble(subject, data, headers)) is not None:
+            headers = {"Nats-Msg-Id": message_id}
             log.warning("a report is not acknowledged yet", subject=subject, reason=trouble, turn=turn)
             await asyncio.sleep(PAUSES[min(turn, len(PAUSES) - 1)])
             turn += 1
 
-    async def _trouble(self, subject: str, data: bytes, message_id: str) -> str | None:
-        """None once the log has it, else why not. The message id makes a repetition harmless."""
+    async def _trouble(self, subject: str, data: bytes, headers: dict[str, str] | None) -> str | None:
+        """None once the log has it, else why not."""
         if not self._bus.connected:
             return "NATS is away"
         if len(data) > self._bus.client.max_payload:
             limit = self._bus.client.max_payload
             raise UnreportableError(f"the result has {len(data)} bytes, at most {limit} fit")
         try:
-            answer = await self._receipts.publish(subject, data, {"Nats-Msg-Id": message_id})
+            answer = await self._receipts.publish(subject, data, headers)
         except (nats.errors.Error, Problem, OSError, TimeoutError, ValueError) as error:
             return type(error).__name__
         return str(answer["error"])[:300] if "error" in answer else None

@@ -3,6 +3,7 @@
 Only what the log has as decided is told, and only while this marshaler leads. An assignment is told until
 the log has it, too: a successor tells those again that it does not have. The first time nobody waits for an
 acknowledgement: the log itself is read, and one that has not come back from it is told again, acknowledged.
+Only the second time it bears a message id: whoever hears both runs the attempt once.
 """
 
 import asyncio
@@ -119,11 +120,10 @@ class Deliveries:
         body = None if item.work_id in state.moved else self._bodies.recent(item.seq)
         if body is None or not self._bus.connected:
             return False
-        epoch = self._leader.epoch
-        told = wire_json.dump(assignment_from(item, wire_json.parse_object(body), epoch, assigned_at))
-        headers = {"Nats-Msg-Id": _message_id(item, epoch)}
+        submission = wire_json.parse_object(body)
+        told = wire_json.dump(assignment_from(item, submission, self._leader.epoch, assigned_at))
         try:
-            await self._bus.client.publish(_subject(item), told, headers=headers)
+            await self._bus.client.publish(_subject(item), told)
         except (nats.errors.Error, OSError):
             return False
         return True
@@ -212,7 +212,7 @@ def _message_id(item: Item, epoch: int) -> str:
 
 def assignment_from(item: Item, submission: dict[str, Any], epoch: int, assigned_at: str) -> dict[str, Any]:
     """An `Assignment` on the wire, of a submission that the fold has validated: thousands a second."""
-    expires = rfc3339(datetime.fromtimestamp(item.expires_at, UTC))
+    expires = datetime.fromtimestamp(item.expires_at, UTC)
     return {
         "work_id": item.work_id,
         "request_id": item.work_id,

@@ -24,6 +24,7 @@ log = structlog.get_logger("upkeep")
 TICK_SECONDS = 1.0
 SHARE = 8  # after a second of work on a snapshot come so many without
 QUIET_RECORDS = 200  # fewer than that between two ticks is a good time for a snapshot
+BUSY = 5  # else so many times the least: half a second of replay for less than a tenth of the time
 STALE_SECONDS = 300.0
 MOVES_AT_A_TIME = 100
 WASTE = 8  # the older half of the log holds so many times more messages than kept items: move those
@@ -76,7 +77,7 @@ class Upkeep:
         if time.monotonic() < self._not_before:
             return False
         behind = position - self._service.snapshots.newest
-        enough = max(self._least, len(self._service.state.items) // 4)
+        enough = max(BUSY * self._least, len(self._service.state.items) // 4)
         quiet = new < QUIET_RECORDS and behind >= self._least // 4
         stale = behind > 0 and time.monotonic() - self._snapshot_at > STALE_SECONDS
         return (behind > 0 and (behind >= enough or quiet or stale)) or self._holds_up_purging()

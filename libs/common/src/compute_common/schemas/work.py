@@ -18,6 +18,7 @@ _REQUIREMENT_ALIASES = {
     "labels": ("required_labels",),
     "node_id": ("required_node_id",),
 }
+_REQUIREMENT_WORDS = frozenset(alias for aliases in _REQUIREMENT_ALIASES.values() for alias in aliases)
 
 
 class Requirements(Wire):
@@ -66,7 +67,7 @@ class SubmitRequest(Wire):
             return data
         body = {key: value for key, value in data.items() if value is not None}
         given = body.get("requirements", {})
-        if not isinstance(given, dict):
+        if not isinstance(given, dict) or _REQUIREMENT_WORDS.isdisjoint(body):
             return body
         found = dict(given)
         for name, aliases in _REQUIREMENT_ALIASES.items():
