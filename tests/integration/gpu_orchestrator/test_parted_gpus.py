@@ -97,6 +97,25 @@ async def test_a_shared_memory_is_one_pool(nvml_library: Path, tmp_path: Path) -
         assert refused.json()["shortfall"][0]["device"] == "host RAM"
 
 
+async def test_two_gpus_on_one_memory_are_summed(nvml_library: Path, tmp_path: Path) -> None:
+    """One reservation on both takes its size twice; either, and RAM, has the rest left."""
+    spark = gb10().gpus[0]
+    machine = replace(gb10(), gpus=(spark, at(1, spark)))
+    async with played_host(nvml_library, machine, tmp_path) as host:
+        free = (await host.gpu(0))["available_mb"]
+        each = int(free * 0.4)
+        refused = await host.reserve(int(free * 0.6), 0, 1)
+        assert refused.status_code == 409
+        assert [short["gpu_index"] for short in refused.json()["shortfall"]] == [0, 1]
+        assert refused.json()["would_fit"]["max_required_mb"] < free * 0.6
+        await host.reserved(each, 0, 1)
+        states = await host.states()
+        assert [gpu["reserved_mb"] for gpu in states["gpus"]] == [2 * each] * 2
+        left = {gpu["available_mb"] for gpu in states["gpus"]} | {states["host_memory"]["available_mb"]}
+        assert max(left) < each
+        assert [(await host.reserve(each, *on)).status_code for on in ((0,), (1,), ())] == [409] * 3
+
+
 async def test_jetson_and_a_driver_that_says_zero(nvml_library: Path, tmp_path: Path) -> None:
     """Not memory unreadable: it has none of its own. GH200 has."""
     jetson = changed(scenarios.jetson(), 0, values={"no_processes": 1})

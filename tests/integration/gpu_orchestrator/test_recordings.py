@@ -50,10 +50,10 @@ def test_a_played_machine_is_recorded_while_its_memory_grows(nvml_library: Path,
                 played.change(scenarios.resized(machine, 0, 24_564, used_mib=used))
     assert recorder.returncode == 0
     states = assert_readable(tmp_path / "played.json")
-    used = [seen.gpus[0].used_mb for seen in states]
-    assert len(used) == LOOKS
-    assert used == sorted(used)
-    assert len(set(used)) > 2, "it grew"
+    growth = [seen.gpus[0].used_mb for seen in states]
+    assert len(growth) == LOOKS
+    assert growth == sorted(growth)
+    assert len(set(growth)) > 2, "it grew"
 
 
 def test_every_recording_reads() -> None:

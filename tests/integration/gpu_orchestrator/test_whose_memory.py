@@ -46,7 +46,9 @@ async def test_a_forked_engine_is_all_of_its_processes(nvml_library: Path, tmp_p
         try:
             async with played_host(nvml_library, machine, tmp_path) as host:
                 name = await host.reserved(10_000, 0)
-                assert (await host.bind(name, pid=parent.pid)).json()["state"] == "bound"
+                assert (await host.reservation(name))["attribution"] is None
+                bound = (await host.bind(name, pid=parent.pid)).json()
+                assert (bound["state"], bound["attribution"]) == ("bound", "process")
                 use = {children[0]: 3_000, children[1]: 4_000}
                 host.played.change(using(machine, 0, use))
                 await host.until_gpu(0, used_mb=7_600, foreign_mb=DRIVER)
@@ -77,7 +79,7 @@ async def test_where_no_process_is_told_the_bound_size_is_assumed(nvml_library: 
         assert (await host.gpu(0))["attribution"] == "assumed"
         with engine() as ours:
             name = await host.reserved(10_000, 0)
-            await host.bind(name, pid=ours.pid)
+            assert (await host.bind(name, pid=ours.pid)).json()["attribution"] == "assumed"
             available = TOTAL - 10_000 - 1_500 - MARGIN_MB
             await host.until_gpu(0, foreign_mb=1_500, available_mb=available)
             host.played.change(scenarios.resized(machine, 0, TOTAL, used_mib=8_500))

@@ -29,6 +29,7 @@ def reservation(entry: Entry, view: View | None = None) -> Reservation:
         expires_at=entry.expires_at,
         state=entry.state.value,
         bound_to=None if entry.holder is None else _holder(entry.holder),
+        attribution=None if entry.holder is None or view is None else _attribution(entry, view),
         health="ok" if view is None else _health(entry, view),
         used_mb=max((mb for mb in used if mb is not None), default=None),
     )
@@ -66,6 +67,11 @@ def _health(entry: Entry, view: View) -> str:
         elif device.health != "ok":
             words.append(f"{device.label} is {device.health}")
     return "; ".join(words) or "ok"
+
+
+def _attribution(entry: Entry, view: View) -> str:
+    assumed = any(device.attribution == "assumed" for device in _on(entry, view))
+    return "assumed" if assumed else "process"
 
 
 def _holder(holder: Holder) -> dict[str, object]:

@@ -58,6 +58,9 @@ class Reservation(Wire):
     expires_at: UtcTime | None = Field(None, description="None while bound to something that lives")
     state: str = Field(description="created, bound, released, expired")
     bound_to: JsonObject | None = None
+    attribution: str | None = Field(
+        None, description="process, or assumed where its use cannot be told by process; None while unbound"
+    )
     health: str = Field("ok", description="ok, or what is wrong with a GPU it is on: lost, failing, gone")
     used_mb: int | None = Field(
         None, description="MiB seen in use by what it is bound to, on the fullest GPU; None while unbound"
