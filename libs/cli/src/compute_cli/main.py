@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import bench, host, keys, logs, models, nats, owner, pull, questions
+from compute_cli.commands import bench, host, join, keys, logs, models, nats, owner, pull, questions
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -31,7 +31,12 @@ _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
     bench.compare,
     owner.yield_,
 )
-for _panel, _commands in (("This host", _THIS_HOST), ("A running suite", _A_RUNNING_SUITE)):
+_SEVERAL_MACHINES: tuple[Callable[..., None], ...] = (join.invite, join.join, join.leave)
+for _panel, _commands in (
+    ("This host", _THIS_HOST),
+    ("A running suite", _A_RUNNING_SUITE),
+    ("Several machines", _SEVERAL_MACHINES),
+):
     for _command in _commands:
         app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)
 _models = typer.Typer(invoke_without_command=True)

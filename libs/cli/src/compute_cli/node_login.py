@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
 
 from compute_cli import nats_server
+from compute_cli.invitation import Invitation
 from compute_cli.nats_accounts import SAYS, NodeAccount
 from compute_cli.suite import running_suite
 from compute_common.subjects import node_subject
 
 PATIENCE_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
+REACH_SECONDS = 5
 
 
 async def check_login(home: Path, node: NodeAccount) -> bool:
@@ -61,6 +66,43 @@ async def connected(url: str, user: str, password: str) -> AsyncIterator[Client]
         yield client
     finally:
         await client.close()
+
+
+class Refusal(Enum):
+    """Why a login did not work."""
+
+    UNREACHABLE = "unreachable"
+    DENIED = "denied"
+
+
+async def try_login(invited: Invitation) -> Refusal | None:
+    """Log in once with an invitation; None when it worked."""
+    context = None
+    if invited.nats_url.startswith("tls:"):
+        context = ssl.create_default_context(cadata=invited.ca or None)
+    heard: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        heard.append(error)
+
+    client = Client()
+    try:
+        options: dict[str, Any] = {"tls": context} if context else {}
+        await client.connect(
+            invited.nats_url,
+            user=invited.node_id,
+            password=invited.password,
+            allow_reconnect=False,
+            connect_timeout=REACH_SECONDS,
+            error_cb=note,
+            **options,
+        )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        denied = any("authorization" in str(each).lower() for each in (error, *heard))
+        return Refusal.DENIED if denied else Refusal.UNREACHABLE
+    finally:
+        await client.close()
+    return None
 
 
 async def _quiet(_error: Exception) -> None:

@@ -15,7 +15,16 @@ from compute_cli.client import Refused, Services
 from compute_cli.console import AsJson, console, fail, say, show
 from compute_cli.demo import Demo
 from compute_cli.down import end_suite
-from compute_cli.suite import HOST_SERVICES, SERVICE_NAMES, SERVICES, Suite, suite_from, uvicorn_argv
+from compute_cli.invitation import joined
+from compute_cli.suite import (
+    HOST_SERVICES,
+    SERVICE_NAMES,
+    SERVICES,
+    Suite,
+    home_of,
+    suite_from,
+    uvicorn_argv,
+)
 from compute_cli.supervisor import SuiteError, Supervisor, run_until_signal
 
 
@@ -28,7 +37,9 @@ def up(
 ) -> None:
     """Bring up the suite in the foreground; Ctrl-C or SIGTERM ends it."""
     if host_only and not os.environ.get("NATS_URL"):
-        raise fail("--host-only joins a cluster: set NATS_URL to its server")
+        os.environ.update(joined(home_of(os.environ)))
+    if host_only and not os.environ.get("NATS_URL"):
+        raise fail("--host-only joins a cluster: `compute join` one, or set NATS_URL to its server")
     services = HOST_SERVICES if host_only else SERVICE_NAMES
     suite, supervisor = _supervisor(services, with_node=not no_node)
 
@@ -79,6 +90,8 @@ def down(as_json: AsJson = False) -> None:
 
 def node() -> None:
     """Join this machine to the cluster at NATS_URL as a worker, until a signal ends it."""
+    if not os.environ.get("NATS_URL"):
+        os.environ.update(joined(home_of(os.environ)))
     os.environ.setdefault("COMPUTE_NODE_ANNOUNCE", "1")
     os.execv(sys.executable, [sys.executable, "-m", "compute_node"])  # noqa: S606
 

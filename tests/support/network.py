@@ -1,0 +1,73 @@
+"""Two network namespaces with a cable between them, where this process may make them."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+_IP = shutil.which("ip") or "/sbin/ip"
+
+
+class NoNamespaceError(Exception):
+    """None can be made here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A network namespace: its own loopback, and an address that the other one reaches."""
+
+    name: str
+    address: str
+
+    def inside(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` there."""
+        return [_IP, "netns", "exec", self.name, *argv]
+
+    def popen(self, argv: Sequence[str], environment: Mapping[str, str], log: str) -> "subprocess.Popen[str]":
+        """Start a program there; its standard input is a pipe."""
+        with open(log, "a") as out:  # noqa: PTH123 - a name given as text
+            return subprocess.Popen(
+                self.inside(argv),
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                text=True,
+            )
+
+
+@contextmanager
+def two_hosts() -> Iterator[tuple[Host, Host]]:
+    """Both gone at the end. NoNamespaceError where this process may not make them."""
+    if os.geteuid() != 0 or not Path(_IP).exists():
+        raise NoNamespaceError("needs root and iproute2 to make network namespaces")
+    mark = uuid4().hex[:6]
+    net = 16 + int(mark[:2], 16) % 200  # beside other runs on the same machine
+    hosts = [Host(f"ct-{mark}-{side}", f"10.197.{net}.{number}") for number, side in ((1, "a"), (2, "b"))]
+    cable = [f"v{mark}{side}" for side in "ab"]
+    try:
+        for host in hosts:
+            _ip("netns", "add", host.name)
+        _ip("link", "add", cable[0], "type", "veth", "peer", "name", cable[1])
+        for host, end in zip(hosts, cable, strict=True):
+            _ip("link", "set", end, "netns", host.name)
+            for words in (
+                ("address", "add", f"{host.address}/24", "dev", end),
+                ("link", "set", end, "up"),
+                ("link", "set", "lo", "up"),
+            ):
+                _ip("-n", host.name, *words)
+        yield hosts[0], hosts[1]
+    finally:
+        for host in hosts:
+            subprocess.run([_IP, "netns", "delete", host.name], capture_output=True, check=False, timeout=20)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run([_IP, *words], capture_output=True, text=True, check=False, timeout=20)
+    if done.returncode != 0:
+        raise NoNamespaceError(f"no network namespace can be made here: {done.stderr.strip()}")
