@@ -93,9 +93,11 @@ class WorkMarshaling(Service):
         self.leader.start()
         self.dispatcher.start()
         self.upkeep.start()
+        self.measures.start()
 
     async def stop(self) -> None:
         self.feed.close()
+        await self.measures.stop()
         await self.upkeep.stop()
         await self.results.stop()
         await self.dispatcher.stop()
