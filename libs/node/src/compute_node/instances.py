@@ -10,6 +10,7 @@ import structlog
 from pydantic import ValidationError
 
 from compute_common import subjects
+from compute_common.access.engine_hosts import EngineHosts
 from compute_common.bus import Bus, Message
 from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
@@ -26,8 +27,9 @@ SERVING = frozenset({InstanceStatus.READY, InstanceStatus.DEGRADED})
 class Instances:
     """Follows `compute.vllm.instance.v1`, and asks this host's orchestrator on each connect."""
 
-    def __init__(self, bus: Bus, node_id: str) -> None:
+    def __init__(self, bus: Bus, node_id: str, reachable: EngineHosts) -> None:
         self._bus = bus
+        self._reachable = reachable
         self._node_id = node_id
         self._ready: dict[str, Instance] = {}
         self._asleep: dict[str, Instance] = {}
@@ -110,7 +112,7 @@ class Instances:
     def _take(self, instance: Instance) -> None:
         name = instance.instance_name
         self._drop(name)
-        if instance.status in SERVING and api_base(instance) is not None:
+        if instance.status in SERVING and self._reachable.allow(instance.endpoints.api):
             self._ready[name] = instance
         elif instance.wakeable:
             self._asleep[name] = instance

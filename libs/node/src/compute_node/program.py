@@ -20,7 +20,7 @@ class NodeProgram:
             grace_seconds=settings.compute_node_grace_seconds,
             managed=True,
         )
-        self.instances = Instances(self.worker.bus, node_id)
+        self.instances = Instances(self.worker.bus, node_id, settings.reachable_engines)
         self._inference = Inference(self.instances)
         self.worker.handles("inference")(self._inference.inference)
         self.worker.handles("embedding")(self._inference.embedding)

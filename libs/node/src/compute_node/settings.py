@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from compute_common.settings import CommonSettings, env
+from compute_common.access.engine_settings import EngineHostSettings
+from compute_common.settings import env
 
 
-class NodeSettings(CommonSettings):
+class NodeSettings(EngineHostSettings):
     compute_node_slots: int = Field(
         4, ge=1, le=10_000, validation_alias=env("COMPUTE_NODE_SLOTS"), description="Items taken at a time"
     )

@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from compute_common.access.engine_settings import EngineHostSettings
 from compute_common.engine_images import LLAMA_IMAGE, VLLM_IMAGE
 from compute_common.settings import env, in_container
 from compute_common.shell import ServiceSettings
 
 
-class Settings(ServiceSettings):
+class Settings(EngineHostSettings, ServiceSettings):
     """Where models and engines are, and how engines are run."""
 
     vllm_model_path: Path | None = Field(
@@ -57,9 +58,6 @@ class Settings(ServiceSettings):
     engine_bind: str = Field(
         "127.0.0.1", validation_alias=env("ENGINE_BIND"), description="Address engines listen on"
     )
-    engine_advertise_host: str = Field(
-        "", validation_alias=env("ENGINE_ADVERTISE_HOST"), description="Empty = ENGINE_BIND"
-    )
     engine_ports: str = Field(
         "18000-18099", validation_alias=env("ENGINE_PORTS"), description="Ports engines may take"
     )
@@ -83,11 +81,6 @@ class Settings(ServiceSettings):
         ge=0,
         validation_alias=env("ENGINE_RESTARTS"),
         description="Crashes within ten minutes after which an instance is failed",
-    )
-    attach_hosts: str = Field(
-        "",
-        validation_alias=env("ENGINE_ATTACH_HOSTS"),
-        description="Hosts beside loopback that POST /attach may name, separated by commas",
     )
     hf_endpoint: str = Field(
         "https://huggingface.co",

@@ -9,11 +9,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import SecretStr
 
+from compute_common.access.engine_hosts import PRIVATE, EngineHosts, public
 from compute_common.problems import Problem, not_found, unavailable
 from vllm_orchestrator.downloads.listing import MAX_FILES, Listing, RemoteFile, check_repo, remote_file
 
 TIMEOUT = httpx.Timeout(30, connect=10)
 MAX_LISTING_BYTES = 32 << 20
+THIS_NETWORK = EngineHosts.parse(PRIVATE)
 
 
 class Restart(Exception):  # noqa: N818 - what the reader is told to do
@@ -27,6 +29,7 @@ class Hub:
         self.endpoint = endpoint.rstrip("/")
         self._token = token
         self._client: httpx.AsyncClient | None = None
+        self._host = httpx.URL(self.endpoint).host
         self.origin = "hub"
 
     async def close(self) -> None:
@@ -76,9 +79,22 @@ class Hub:
         if self._client is None:  # most hosts never ask; the proxy of the environment is right here
             headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"} if self._token else {}
             self._client = httpx.AsyncClient(
-                timeout=TIMEOUT, headers=headers, follow_redirects=True, max_redirects=5
+                timeout=TIMEOUT,
+                headers=headers,
+                follow_redirects=True,
+                max_redirects=5,
+                event_hooks={"request": [self._check_hop]},
             )
         return self._client
+
+    async def _check_hop(self, request: httpx.Request) -> None:
+        """The Hub redirects to wherever its files are; into this host or network only one that is there."""
+        host = request.url.host
+        if host == self._host or (public(host) and request.url.scheme == "https"):
+            return
+        if not public(self._host) and THIS_NETWORK.allow_host(host):
+            return
+        raise httpx.UnsupportedProtocol("a redirect to where the Hub's files cannot be", request=request)
 
     async def _refuse(self, answer: httpx.Response, name: str) -> None:
         code = answer.headers.get("x-error-code", "")

@@ -114,7 +114,13 @@ class Gateway:
         return Relay(answer, first, rest, instance=name, end=end)
 
     def _ready(self) -> list[Record]:
-        return [record for record in self._service.table.all() if record.status is InstanceStatus.READY]
+        """Those that may be asked: an address comes from whoever wrote the record."""
+        reachable = self._service.settings.reachable_engines
+        return [
+            record
+            for record in self._service.table.all()
+            if record.status is InstanceStatus.READY and reachable.allow(record.endpoints.api)
+        ]
 
     def _replicas(self, model: str) -> list[Record]:
         found = serving(self._ready(), model)

@@ -38,6 +38,7 @@ class Attachments:
         self._bus = bus
         named = (host.strip().lower() for host in settings.attach_hosts.split(","))
         self._allowed = frozenset(host for host in named if host)
+        self._reachable = settings.reachable_engines
         self._table = table
         self._announcer = announcer
         self._client = client
@@ -74,7 +75,9 @@ class Attachments:
         for record in self._table.own():
             if not record.attached:
                 continue
-            names, _llama = await served_models(self._client, record.endpoints.api or "")
+            api = record.endpoints.api
+            may_ask = self._reachable.allow(api)  # the record may be another's work
+            names, _llama = await served_models(self._client, api or "") if may_ask else ([], False)
             status = InstanceStatus.READY if names else InstanceStatus.DEGRADED
             if status is not record.status:
                 record.status = status

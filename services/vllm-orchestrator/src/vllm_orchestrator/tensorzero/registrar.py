@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from compute_common.access.engine_hosts import EngineHosts
 from compute_common.tasks import every
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.tensorzero.fragment import PREFIX, fragments
@@ -23,9 +24,12 @@ AGAIN_SECONDS = 30.0
 class Registrar:
     """Compares, so that nothing is missed: no failure here reaches a deployment, and each heals by itself."""
 
-    def __init__(self, table: InstanceTable, folder: Path, reload_command: str) -> None:
+    def __init__(
+        self, table: InstanceTable, folder: Path, reload_command: str, reachable: EngineHosts
+    ) -> None:
         self._table = table
         self._folder = folder
+        self._reachable = reachable
         self._reload = shlex.split(reload_command)
         self._to_reload = False
         self._not_before = 0.0
@@ -37,7 +41,7 @@ class Registrar:
 
     async def look(self) -> None:
         """Write what changed; run the reload command once for all of it, again later when it failed."""
-        wanted = fragments(self._table.all())
+        wanted = fragments(r for r in self._table.all() if self._reachable.allow(r.endpoints.api))
         try:
             changed = await asyncio.to_thread(_follow, self._folder, wanted)
         except OSError as error:
