@@ -37,6 +37,8 @@ from vllm_orchestrator.instances.moving import Mover
 from vllm_orchestrator.instances.parts import Parts
 from vllm_orchestrator.instances.planner import Planner
 from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.record_desk import RecordDesk
+from vllm_orchestrator.instances.remote_bucket import RemoteBucket
 from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.sources import Hosts
 from vllm_orchestrator.instances.table import InstanceTable
@@ -64,7 +66,9 @@ class VllmOrchestrator(Service):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self.client = httpx.AsyncClient(trust_env=False, limits=limits)
         self.files = EngineFiles(settings.compute_home)
-        self.table = InstanceTable(self.bus, self.node_id)
+        self._shares_account = settings.nats_account == "shared"
+        remote = None if self._shares_account else RemoteBucket(self.bus)
+        self.table = InstanceTable(self.bus, self.node_id, remote)
         self.announcer = Announcer(self.bus, self.table, self.node_id)
         ledger = LedgerClient(self.bus)
         demo = demo_gguf()
@@ -165,6 +169,8 @@ class VllmOrchestrator(Service):
     async def start(self) -> None:
         await bus_handlers.serve(self)
         await download_routes.serve(self)
+        if self._shares_account:
+            await RecordDesk(self.bus, self.table).serve()
         if (
             self.bus.connected
         ):  # ready means that a request finds us: subscriptions sit in a buffer until sent
@@ -174,8 +180,9 @@ class VllmOrchestrator(Service):
         self._streams.start()
         self._repeating = asyncio.create_task(self._repeat(), name="instance events")
         self._yielding = asyncio.create_task(self.yields.run(), name="yields")
-        watching = every(TERMS.renew_seconds, self.takeover.look)
-        self._watching = asyncio.create_task(watching, name="lost hosts")
+        if self._shares_account:  # another host's account may not look after others
+            watching = every(TERMS.renew_seconds, self.takeover.look)
+            self._watching = asyncio.create_task(watching, name="lost hosts")
         if (folder := self.settings.tensorzero_config_dir) is not None:
             reachable = self.settings.reachable_engines
             registrar = Registrar(self.table, folder, self.settings.tensorzero_reload_command, reachable)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import structlog
 from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
@@ -21,6 +22,26 @@ log = structlog.get_logger("instances")
 WRONG_LAST_SEQUENCE = 10071  # the server's own code
 
 
+class Stored(Protocol):
+    """A value as it is kept."""
+
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def revision(self) -> int | None: ...
+
+
+class Bucket(Protocol):
+    """Values by key, written by compare-and-set: KeyWrongLastSequenceError for who comes late."""
+
+    async def keys(self) -> list[str]: ...
+    async def get(self, key: str) -> Stored: ...
+    async def create(self, key: str, value: bytes) -> int: ...
+    async def update(self, key: str, value: bytes, last: int) -> int: ...
+    async def delete(self, key: str, last: int) -> None: ...
+    async def look_up(self, name: str) -> tuple[Record | None, int]: ...
+
+
 Lost = Callable[[Record, Record], Awaitable[None]]
 
 
@@ -35,9 +56,11 @@ class InstanceTable:
     lost it: `on_lost(mine, theirs)` is called, and what ran here for it is an orphan.
     """
 
-    def __init__(self, bus: Bus, node_id: str) -> None:
+    def __init__(self, bus: Bus, node_id: str, remote: Bucket | None = None) -> None:
+        """`remote`: in place of the KV bucket, where this host's account has no JetStream."""
         self._bus = bus
         self._node_id = node_id
+        self._remote = remote
         self._records: dict[str, Record] = {}
         self._revisions: dict[str, int] = {}
         self._unsaved: set[str] = set()
@@ -61,7 +84,7 @@ class InstanceTable:
 
         Problem 503 while NATS is away.
         """
-        bucket = await self._bucket()
+        bucket = await self.bucket()
         name = record.instance_name
         async with self._lock:
             try:
@@ -78,7 +101,7 @@ class InstanceTable:
 
         Problem 503 while NATS is away.
         """
-        bucket = await self._bucket()
+        bucket = await self.bucket()
         name = record.instance_name
         async with self._lock:
             last = self._revisions.get(name, 0)
@@ -110,7 +133,7 @@ class InstanceTable:
         async with self._lock:
             for name in list(self._unsaved):
                 try:
-                    theirs = await self._write(await self._bucket(), name)
+                    theirs = await self._write(await self.bucket(), name)
                 except Problem:
                     break
                 self._unsaved.discard(name)
@@ -124,7 +147,7 @@ class InstanceTable:
 
     async def fetch(self, name: str) -> Record | None:
         """One record as the bucket has it now. Problem 503 while NATS is away."""
-        bucket = await self._bucket()
+        bucket = await self.bucket()
         async with self._lock:
             record = await self._fetch(bucket, name)
             mine = self._records.get(name)
@@ -159,7 +182,7 @@ class InstanceTable:
         for mine, theirs in lost:
             await self.on_lost(mine, theirs)
 
-    async def _write(self, bucket: "_Bucket", name: str) -> Record | None:
+    async def _write(self, bucket: Bucket, name: str) -> Record | None:
         """Write one name; the record that stands there when it is not ours any more."""
         key, record = subjects.token(name), self._records.get(name)
         while True:
@@ -183,7 +206,7 @@ class InstanceTable:
         """Whether `theirs` is another life of the instance than the one that runs here."""
         return theirs.node_id != self._node_id or (mine is not None and theirs.epoch > mine.epoch)
 
-    async def _fetch(self, bucket: "_Bucket", name: str) -> Record | None:
+    async def _fetch(self, bucket: Bucket, name: str) -> Record | None:
         """Read one record and take it over where it is not this node's: there memory is the truth."""
         record, revision = await bucket.look_up(name)
         known = self._records.get(name)
@@ -212,7 +235,7 @@ class InstanceTable:
             self._records[name] = Record.model_validate({**base, **event.instance.model_dump()})
 
     async def _stored(self) -> dict[str, tuple[Record, int]]:
-        bucket = await self._bucket()
+        bucket = await self.bucket()
         found: dict[str, tuple[Record, int]] = {}
         try:
             with _storage():
@@ -230,7 +253,10 @@ class InstanceTable:
                 found[record.instance_name] = (record, entry.revision or 0)
         return found
 
-    async def _bucket(self) -> "_Bucket":
+    async def bucket(self) -> Bucket:
+        """Where the records are kept. Problem 503 while NATS is away."""
+        if self._remote is not None:
+            return self._remote
         with _storage():
             return _Bucket(await ensure_bucket(self._bus.jetstream(), INSTANCES_BUCKET))
 
@@ -248,8 +274,12 @@ class _Bucket:
 
     def __init__(self, bucket: KeyValue) -> None:
         self._bucket = bucket
-        self.keys = bucket.keys
-        self.get = bucket.get
+
+    async def keys(self) -> list[str]:
+        return await self._bucket.keys()
+
+    async def get(self, key: str) -> Stored:
+        return await self._bucket.get(key)
 
     async def create(self, key: str, value: bytes) -> int:
         with _storage():
