@@ -49,7 +49,7 @@ def curl_requests() -> list[Request]:
     found: list[Request] = []
     for text in blocks("bash"):
         joined = text.replace("\\\n", " ")
-        found += [_parse_curl(line) for line in _logical_lines(joined) if line.startswith("curl ")]
+        found += [_parse_curl(line) for line in logical_lines(joined) if line.startswith("curl ")]
     return found
 
 
@@ -64,7 +64,7 @@ def environment_block() -> str:
     return next(text for text in blocks("bash") if "WORK_RETRY_MAX" in text)
 
 
-def _logical_lines(text: str) -> list[str]:
+def logical_lines(text: str) -> list[str]:
     """Lines, where an open single quote continues on the next one."""
     lines: list[str] = []
     pending = ""
