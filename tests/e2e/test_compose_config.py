@@ -1,4 +1,4 @@
-"""What docker-compose makes of the files: every overlay together with the main file, with and without an env file."""
+"""What docker-compose makes of the files: each overlay beside the main file, with and without an env file."""
 
 import os
 import subprocess
@@ -37,7 +37,13 @@ def attempt(
     ]
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "DOCKER_HOST")}
     return subprocess.run(
-        argv, cwd=ROOT, env=kept | (variables or {}), capture_output=True, text=True, timeout=60, check=False
+        argv,
+        cwd=ROOT,
+        env={**kept, **(variables or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -89,7 +95,7 @@ def test_the_cluster_asks_for_its_secrets_and_has_one_benchmark_runner() -> None
     file = "deploy/cluster.env.example"
     refused = attempt("cluster", env_file=file)
     assert refused.returncode != 0
-    assert " is missing: " in refused.stderr
+    assert " is missing (" in refused.stderr
     services = config("cluster", env_file=file, variables=SECRETS)["services"]
     for name in OURS:
         environment = services[name]["environment"]
