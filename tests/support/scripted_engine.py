@@ -31,6 +31,7 @@ class ScriptedEngine:
     has_health: bool = True
     port: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)  # of the requests with a body, as they came
     under_way: int = 0
     left_early: int = 0
 
@@ -74,7 +75,9 @@ class ScriptedEngine:
                 body = await reader.readexactly(length)
                 if method == "GET":
                     self._look(path, writer)
-                elif not await self._generate(json.loads(body), reader, writer):
+                    continue
+                self.heads.append(head)
+                if not await self._generate(json.loads(body), reader, writer):
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

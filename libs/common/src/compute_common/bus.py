@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from pydantic import ValidationError
 
-from compute_common import wire_json
+from compute_common import tracing, wire_json
 from compute_common.bus_auth import NatsSettings, connect_options
 from compute_common.problems import Problem, invalid, unavailable
 
@@ -61,6 +61,7 @@ class Bus:
         self._connected_once = asyncio.Event()
         self._closing = False
         self._last_error: str | None = None
+        self.slow_consumers = 0  # times the client dropped messages that a handler had no time for
         self.client = Client()
 
     # --- life
@@ -113,13 +114,15 @@ class Bus:
     async def publish(self, subject: str, message: object) -> None:
         """Fire and forget; raises `Problem` 503 while NATS is away, so that nothing is lost silently."""
         self._require_connection()
-        await self.client.publish(subject, _encoded(message))
+        await self.client.publish(subject, _encoded(message), headers=tracing.stamped())
 
     async def request(self, subject: str, message: object, timeout_seconds: float = 5.0) -> Message:
         """Ask and return the answer's object; a problem in the answer is raised as `Problem`."""
         self._require_connection()
         try:
-            reply = await self.client.request(subject, wire_json.dump(message), timeout=timeout_seconds)
+            reply = await self.client.request(
+                subject, wire_json.dump(message), timeout=timeout_seconds, headers=tracing.stamped()
+            )
         except nats.errors.NoRespondersError as error:
             raise unavailable(
                 "no-responder", f"nobody serves {subject}; is that service or host up?"
@@ -157,7 +160,7 @@ class Bus:
         """Hand every message to `handler`, one after another, in order."""
 
         async def receive(msg: Msg) -> None:
-            await self._handle(msg, handler)
+            await self._traced(msg, handler)
 
         await self._add(_Subscription(subject, receive, queue))
 
@@ -165,7 +168,7 @@ class Bus:
         """Like `subscribe` for a wildcard pattern; `handler` also gets the subject the message came on."""
 
         async def receive(msg: Msg) -> None:
-            await self._handle(msg, partial(handler, msg.subject))
+            await self._traced(msg, partial(handler, msg.subject))
 
         await self._add(_Subscription(pattern, receive, queue))
 
@@ -174,7 +177,7 @@ class Bus:
 
         async def receive(msg: Msg) -> None:
             await self._limit.acquire()
-            task = self._spawn(self._handle(msg, handler))
+            task = self._spawn(self._traced(msg, handler))
             task.add_done_callback(lambda _task: self._limit.release())
 
         await self._add(_Subscription(subject, receive, queue))
@@ -192,6 +195,10 @@ class Bus:
         subscription.live = await self.client.subscribe(
             subscription.subject, queue=subscription.queue, cb=subscription.callback
         )
+
+    async def _traced(self, msg: Msg, handler: Handler) -> None:
+        with tracing.span(msg.subject, msg.headers):
+            await self._handle(msg, handler)
 
     async def _handle(self, msg: Msg, handler: Handler) -> None:
         body: Message = {}
@@ -271,6 +278,7 @@ class Bus:
             log.exception("connect hook failed")
 
     async def _on_error(self, error: Exception) -> None:
+        self.slow_consumers += isinstance(error, nats.errors.SlowConsumerError)
         reason = type(error).__name__
         if reason != self._last_error and not self._closing:
             log.warning("nats error", reason=reason, url=self._settings.safe_url)

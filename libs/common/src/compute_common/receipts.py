@@ -6,7 +6,7 @@ import itertools
 import nats.errors
 from nats.aio.msg import Msg
 
-from compute_common import wire_json
+from compute_common import tracing, wire_json
 from compute_common.bus import Bus, Message
 from compute_common.problems import unavailable
 
@@ -46,7 +46,7 @@ class Receipts:
         if self._watching is None:
             self._watching = loop.call_later(self._timeout_seconds, self._look)
         try:
-            await self._bus.client.publish(subject, body, reply=inbox, headers=headers)
+            await self._bus.client.publish(subject, body, reply=inbox, headers=tracing.stamped(headers))
         except BaseException:
             del self._open[inbox]
             raise

@@ -30,6 +30,7 @@ class Job:
     model_name: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     timeout_seconds: float = 300.0
+    traceparent: str | None = None  # W3C trace context of this attempt, to be sent along with requests
     _report: Report = _nowhere
 
     async def progress(self, progress: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from compute_common import wire_json
+from compute_common.tracing import HEADER
 from compute_node.job import Job, WorkError
 from compute_node.stream import Answer, fold_stream
 
@@ -113,7 +114,8 @@ class Client:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         started = time.perf_counter()
         try:
-            async with self._http.stream("POST", url, json=body) as response:
+            trace = {HEADER: job.traceparent} if job.traceparent else None
+            async with self._http.stream("POST", url, json=body, headers=trace) as response:
                 await _check(response, who)
                 answer = await (_streamed(response, job, started) if streamed else _whole(response))
         except httpx.HTTPError as error:

@@ -19,7 +19,7 @@ import structlog
 from nats.aio.msg import Msg
 from pydantic import SecretStr, ValidationError
 
-from compute_common import subjects, wire_json
+from compute_common import subjects, tracing, wire_json
 from compute_common.bus import Bus, Message
 from compute_common.bus_auth import NatsSettings
 from compute_common.ids import check_identifier
@@ -140,9 +140,12 @@ class Worker:
         """Everybody hears every assignment: those of others are dropped before they are parsed."""
         if self._mark in msg.data:
             try:
-                await self._assigned(wire_json.parse_object(msg.data))
+                message = wire_json.parse_object(msg.data)
             except ValueError:
                 log.warning("an assignment is not a JSON object")
+                return
+            with tracing.span(msg.subject, msg.headers):
+                await self._assigned(message)
 
     async def _assigned(self, message: Message) -> None:
         if message.get("node_id") != self.node_id:
@@ -194,7 +197,9 @@ class Worker:
     async def _run_and_report(self, item: Assignment) -> None:
         try:
             async with asyncio.timeout(item.timeout_seconds):
-                result = await self._handle(item)
+                with tracing.span(f"work {item.work_type}", tracing.stamped(), "internal"):
+                    log.debug("an attempt begins", work_id=item.work_id, attempt=item.attempt)
+                    result = await self._handle(item)
             await self._reports.completed(item.work_id, item.attempt, result)
         except UnreportableError as error:
             await self._failed(item, str(error), retryable=False)
@@ -223,6 +228,7 @@ class Worker:
                 model_name=item.model_name,
                 metadata=item.metadata,
                 timeout_seconds=item.timeout_seconds,
+                traceparent=(tracing.stamped() or {}).get(tracing.HEADER),
                 _report=report,
             )
         )

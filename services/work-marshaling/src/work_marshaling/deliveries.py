@@ -18,7 +18,7 @@ import nats.errors
 import structlog
 from pydantic import ValidationError
 
-from compute_common import subjects, wire_json
+from compute_common import subjects, tracing, wire_json
 from compute_common.bus import Bus
 from compute_common.problems import Problem
 from compute_common.schemas.work import Assignment, SubmitRequest
@@ -123,7 +123,7 @@ class Deliveries:
         submission = wire_json.parse_object(body)
         told = wire_json.dump(assignment_from(item, submission, self._leader.epoch, assigned_at))
         try:
-            await self._bus.client.publish(_subject(item), told)
+            await self._bus.client.publish(_subject(item), told, headers=self._bodies.headers(item.seq))
         except (nats.errors.Error, OSError):
             return False
         return True
@@ -143,7 +143,7 @@ class Deliveries:
                 if body is not None and not self._due(item, attempt):
                     return
                 if body is not None:
-                    await self._publish(item, body)
+                    await self._publish(item, body, state)
                     return
                 if turn >= READ_TURNS:
                     self._impossible(item, _lost(item))
@@ -162,10 +162,11 @@ class Deliveries:
         mine = item.status is ASSIGNED and item.attempt == attempt
         return mine and not item.delivered and self._leader.leading
 
-    async def _publish(self, item: Item, body: dict[str, Any]) -> None:
+    async def _publish(self, item: Item, body: dict[str, Any], state: WorkState) -> None:
         epoch = self._leader.epoch
         told = wire_json.dump(_assignment(item, body, epoch))
-        await self._writer.publish(_subject(item), told, _message_id(item, epoch))
+        with tracing.span("assignment", self._bodies.headers(state.body_seq(item)), "internal"):
+            await self._writer.publish(_subject(item), told, _message_id(item, epoch))
 
     # --- the rest
 

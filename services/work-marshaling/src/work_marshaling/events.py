@@ -21,7 +21,8 @@ MOST_DECISIONS = 1024
 class Record(NamedTuple):
     """One message of the log. `time` is the server's stamp, seconds since 1970.
 
-    `follows`: it was a compare-and-set, and this was its subject's last sequence before it.
+    `follows`: it was a compare-and-set, and this was its subject's last sequence before it. `trace`: the W3C
+    trace context it came with.
     """
 
     seq: int
@@ -29,6 +30,7 @@ class Record(NamedTuple):
     subject: str
     body: bytes
     follows: int | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

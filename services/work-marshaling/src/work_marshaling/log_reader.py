@@ -26,6 +26,7 @@ from compute_common.bus import Bus
 from compute_common.jetstream import ensure_stream
 from compute_common.problems import Problem
 from compute_common.tasks import end_tasks
+from compute_common.tracing import HEADER
 from work_marshaling.events import Record
 
 log = structlog.get_logger("work-log")
@@ -123,7 +124,8 @@ class LogReader:
         if seq > self.position:
             if seq > self.position + 1 and self._jumped_from is None:
                 self._jumped_from = self.position  # messages were deleted, or purged before they were read
-            self._apply(Record(seq, int(tokens[7]) / 1e9, msg.subject, msg.data, _follows(msg.headers)))
+            follows, trace = _follows(msg.headers), msg.headers.get(HEADER) if msg.headers else None
+            self._apply(Record(seq, int(tokens[7]) / 1e9, msg.subject, msg.data, follows, trace))
             self._advance(seq)
         if tokens[8] == "0":
             self._arrive()

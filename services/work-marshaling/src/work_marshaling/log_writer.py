@@ -16,6 +16,7 @@ from compute_common.bus import Bus, Message
 from compute_common.jetstream import WORK_STREAM
 from compute_common.problems import Problem, conflict, unavailable
 from compute_common.receipts import Receipts
+from compute_common.tracing import HEADER
 from work_marshaling.items import Item
 from work_marshaling.log_reader import FOLLOWS
 from work_marshaling.state import WorkState
@@ -23,6 +24,7 @@ from work_marshaling.state import WorkState
 log = structlog.get_logger("work-log")
 
 RECENT_BYTES = 16 << 20
+RECENT_TRACES = 10_000
 ACK_SECONDS = 5.0
 MAX_IN_FLIGHT = 512
 WRONG_LAST_SEQUENCE = (10071, 10164)  # the server has two codes for it
@@ -100,9 +102,11 @@ class Bodies:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._recent: OrderedDict[int, bytes] = OrderedDict()
+        self._traces: OrderedDict[int, str] = OrderedDict()
         self._size = 0
 
-    def keep(self, seq: int, body: bytes) -> None:
+    def keep(self, seq: int, body: bytes, trace: str | None = None) -> None:
+        self._note(seq, trace)
         self._recent[seq] = body
         self._size += len(body)
         while self._size > RECENT_BYTES:
@@ -116,7 +120,19 @@ class Bodies:
 
     def clear(self) -> None:
         self._recent.clear()
+        self._traces.clear()
         self._size = 0
+
+    def headers(self, seq: int) -> dict[str, str] | None:
+        """The trace that the message at `seq` came with, for messages that follow from it."""
+        trace = self._traces.get(seq)
+        return {HEADER: trace} if trace else None
+
+    def _note(self, seq: int, trace: str | None) -> None:
+        if trace:
+            self._traces[seq] = trace
+            if len(self._traces) > RECENT_TRACES:
+                self._traces.popitem(last=False)
 
     def recent(self, seq: int) -> bytes | None:
         """The body at `seq`, where it is still in memory."""
@@ -136,7 +152,9 @@ class Bodies:
         body = self._recent.get(seq)
         if body is None:
             try:
-                body = (await self._bus.jetstream(ACK_SECONDS).get_msg(WORK_STREAM, seq, direct=True)).data
+                found = await self._bus.jetstream(ACK_SECONDS).get_msg(WORK_STREAM, seq, direct=True)
+                body = found.data
+                self._note(seq, (found.headers or {}).get(HEADER))
             except NotFoundError:
                 return None
             except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:

@@ -118,7 +118,7 @@ class WorkMarshaling(Service):
             self.state.ignored["internal"] += 1
             return
         if outcome.event == "submitted":
-            self.bodies.keep(record.seq, record.body)
+            self.bodies.keep(record.seq, record.body, record.trace)
         elif outcome.event == "completed" and outcome.item is not None:
             self.results.follow(outcome.item, record)
         now = time.time()

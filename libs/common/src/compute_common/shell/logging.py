@@ -6,11 +6,15 @@ from typing import Any
 
 import structlog
 
+from compute_common.span_export import name_service
+from compute_common.tracing import add_trace
+
 
 def configure_logging(service: str, level: str) -> None:
     """One JSON object a line: `timestamp, level, service, logger, event`, and what the call adds."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -47,3 +51,4 @@ def configure_logging(service: str, level: str) -> None:
     for noisy in ("httpx", "httpcore", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+    name_service(service)

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from compute_common import tracing
 from compute_common.ids import new_id
 from compute_common.problems import Problem
 from compute_common.shell.browsers import cross_site, harden
@@ -60,11 +61,13 @@ class ShellMiddleware:
             if refusal is not None:
                 await refusal(scope, receive, send_with_id)
             else:
-                await self._answered(scope, receive, send_with_id)
+                with tracing.span(lambda: f"{_method(scope)} {_route(scope)}", headers, "server"):
+                    await self._answered(scope, receive, send_with_id)
         finally:
             structlog.contextvars.unbind_contextvars("request_id")
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.observe_request(_method(scope), route, status, time.perf_counter() - started)
+            self._metrics.observe_request(
+                _method(scope), _route(scope), status, time.perf_counter() - started
+            )
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application's answer, or 504 where it has not begun in time; a stream may then go on."""
@@ -103,6 +106,10 @@ class ShellMiddleware:
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.match(given) else new_id("req")
+
+
+def _route(scope: Scope) -> str:
+    return str(getattr(scope.get("route"), "path", "unmatched"))
 
 
 def _method(scope: Scope) -> str:

@@ -47,6 +47,13 @@ class ConnectionCollector(Collector):
             counted = CounterMetricFamily(name, text, labels=["service"])
             counted.add_metric(label, client.stats[key])
             yield counted
+        slow = CounterMetricFamily(
+            "compute_nats_slow_consumers",
+            "Times the client dropped messages that a handler had no time for",
+            labels=["service"],
+        )
+        slow.add_metric(label, self._bus.slow_consumers)
+        yield slow
 
 
 @dataclass(frozen=True)
