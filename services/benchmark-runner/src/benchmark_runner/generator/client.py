@@ -17,6 +17,7 @@ from benchmark_runner.timing import RequestTiming
 
 OVERRUN = 4  # a stream with this many times the chunks asked for is cut off
 WATCH_SECONDS = 0.1
+FEW_STREAMS = 8  # up to so many, parsing waits: of more, one process parses what it finds ready anyway
 LINGER_SECONDS = 0.5  # for the end of an answer that has said it is done
 MAX_PLAIN_BYTES = 64 << 20
 T = TypeVar("T")
@@ -118,7 +119,8 @@ class EngineClient:
             connection = connection or await self._connect()
             self._under_way[connection] = stream
             try:
-                status = await connection.send(request, sink)
+                few = len(self._under_way) <= FEW_STREAMS
+                status = await connection.send(request, sink, patient=few)
             except StaleError:
                 if not reused:
                     raise
@@ -156,6 +158,7 @@ class EngineClient:
             await asyncio.sleep(WATCH_SECONDS)
             now = time.perf_counter()
             for connection, stream in list(self._under_way.items()):
+                connection.catch_up()
                 silent = now - connection.last
                 if stream.done and silent > LINGER_SECONDS:
                     connection.settle()

@@ -7,6 +7,8 @@ from typing import cast
 
 MAX_HEAD_BYTES = 65_536
 MAX_CHUNK_LINE = 1024
+MAX_WAITING_BYTES = 65_536
+ENDS = (b"0\r\n\r\n", b"[DONE]\n\n", b"[DONE]\n\n\r\n")  # of what may be the last bytes of an answer
 Sink = Callable[[bytes, float], bool]  # body bytes and their time; True when nothing more is wanted
 
 
@@ -27,7 +29,9 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[int] | None = None
         self._sink: Sink | None = None
         self._used = False
+        self._patient = False
         self._received: list[tuple[float, bytes]] = []
+        self._waiting = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -45,12 +49,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def send(self, request: bytes, sink: Sink) -> "asyncio.Future[int]":
-        """Write the request; the future gives the status when the answer is over or `sink` has enough."""
+    def send(self, request: bytes, sink: Sink, *, patient: bool = False) -> "asyncio.Future[int]":
+        """Write the request; the future gives the status when the answer is over or `sink` has enough.
+
+        Patient, it parses when the answer may be over, when much has come, and when `catch_up` is called: a
+        process that wakes up for one chunk of one stream finds its code and data gone from the caches.
+        """
         if self._transport is None:
             raise BrokenError("not connected")
         self._reset()
         self._sink = sink
+        self._patient = patient
         self.last = time.perf_counter()
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -75,12 +84,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Only the stamp now: of many connections ready at once, parsing one would make the next late."""
         self.last = time.perf_counter()
-        if not self._received:
-            asyncio.get_running_loop().call_soon(self._parse)
+        if self._patient and self._chunked and not data.endswith(ENDS):
+            self._waiting += len(data)
+            self._received.append((self.last, data))
+            if self._waiting > MAX_WAITING_BYTES:
+                self.catch_up()
+            return
+        if not self._received or self._patient:
+            asyncio.get_running_loop().call_soon(self.catch_up)
         self._received.append((self.last, data))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._parse()
+        self.catch_up()
         if self._answer is None:
             return
         if self._in_body and not self._chunked and self._left is None:
@@ -90,12 +105,13 @@ class Connection(asyncio.Protocol):
         else:
             self._finish(None, BrokenError("the connection ended in the middle of an answer"))
 
-    # --- parts
-
-    def _parse(self) -> None:
-        received, self._received = self._received, []
+    def catch_up(self) -> None:
+        """Parse what has come so far."""
+        received, self._received, self._waiting = self._received, [], 0
         for now, data in received:
             self._take(data, now)
+
+    # --- parts
 
     def _take(self, data: bytes, now: float) -> None:
         if self._answer is None:
