@@ -106,12 +106,15 @@ def test_a_machine_joins_in_one_line_and_leaves(machines: tuple[Machine, Machine
         assert joining.wait(15) == 0
         wait_for(lambda: nodes_of(first).get("box.two") == "offline", 30)
         assert not (other.home / "nats.creds").exists()
+        _purged(other)
 
         assert first.run("nats", "revoke-node", "box.two").returncode == 0
         late = other.run("join", "-", "--no-start", stdin=line)
         assert late.returncode == 1
         assert "does not let box.two in" in late.stderr
         assert secret not in late.stderr
+        _purged(first)
+        assert up.wait(15) == 0
     finally:
         for process in running:
             if process.poll() is None:
@@ -119,6 +122,16 @@ def test_a_machine_joins_in_one_line_and_leaves(machines: tuple[Machine, Machine
                 process.wait(15)
             if process.stdin is not None and not process.stdin.closed:
                 process.stdin.close()
+
+
+def _purged(machine: Machine) -> None:
+    """Nothing is left but what the test itself put there."""
+    refused = machine.run("down", "--purge", stdin="n\n")
+    assert refused.returncode == 1
+    assert (machine.home / "logs").exists()
+    done = machine.run("down", "--purge", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["left"] == [str(machine.log)]
 
 
 def _no_secret(other: Machine, secret: str) -> None:

@@ -1,4 +1,4 @@
-"""A host in a NATS account of its own, without JetStream: models run there; it writes only its own records."""
+"""A host in a NATS account of its own, without JetStream: models run there; it writes its own records."""
 
 from pathlib import Path
 from typing import Any

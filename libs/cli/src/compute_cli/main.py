@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import bench, host, join, keys, logs, models, nats, owner, pull, questions
+from compute_cli.commands import bench, host, join, keys, logs, models, nats, owner, pull, questions, service
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ _models = typer.Typer(invoke_without_command=True)
 _models.callback()(models.models)
 _models.command()(pull.pull)
 app.add_typer(_models, name="models", rich_help_panel="A running suite")
+app.add_typer(service.commands, name="service", rich_help_panel="This host")
 app.add_typer(nats.commands, name="nats", rich_help_panel="Several machines")
 app.add_typer(keys.keys, name="keys", rich_help_panel="This host")
 

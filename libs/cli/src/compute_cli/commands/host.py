@@ -16,6 +16,7 @@ from compute_cli.console import AsJson, console, fail, say, show
 from compute_cli.demo import Demo
 from compute_cli.down import end_suite
 from compute_cli.invitation import joined
+from compute_cli.purge import remove, state_in
 from compute_cli.suite import (
     HOST_SERVICES,
     SERVICE_NAMES,
@@ -79,13 +80,28 @@ def run(
     raise typer.Exit(code or int(failed and once))
 
 
-def down(as_json: AsJson = False) -> None:
+def down(
+    purge: Annotated[bool, typer.Option("--purge", help="And remove all state, models included.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """End the suite that runs from COMPUTE_HOME."""
+    home = home_of(os.environ)
+    kept = state_in(home) if purge else []
+    if kept and not yes:
+        say(f"this removes, for good, from {home}: {', '.join(path.name for path in kept)}")
+        typer.confirm("remove it?", abort=True, err=True)
     try:
         ended = end_suite(suite_from(os.environ))
     except (ValueError, TimeoutError) as error:
         raise fail(str(error)) from error
-    show({"ended": ended}, as_json, lambda _: "ended" if ended else "no suite runs from this COMPUTE_HOME")
+    answer: dict[str, object] = {"ended": ended}
+    if purge:
+        left = remove(state_in(home), home)
+        answer |= {"purged": [path.name for path in kept], "left": [str(path) for path in left]}
+        if left:
+            say(f"not of the suite, and left: {', '.join(str(path) for path in left)}")
+    show(answer, as_json, lambda _: "ended" if ended else "no suite runs from this COMPUTE_HOME")
 
 
 def node() -> None:
