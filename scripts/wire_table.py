@@ -226,6 +226,15 @@ FAMILY = (
     Channel(
         "compute.node.{node}.reannounce", "message", "node-registry", "that node", node.Reannounce, "As above"
     ),
+    Channel(
+        "compute.node.{node}.hello",
+        "message",
+        "that node",
+        "compute nats add-node",
+        None,
+        "A new login tried out: what the node says arrives under its name",
+        internal=True,
+    ),
 )
 LEDGER = (
     _ledger("reserve", gpu.ReserveRequest, "Reserve memory of one host, all GPUs or none", gpu.Reservation),
