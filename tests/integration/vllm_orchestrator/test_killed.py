@@ -35,6 +35,8 @@ STEPS = [  # (killed at which message of the deployment, at which of the end)
     (("compute.gpu.bind", 1), ("compute.vllm.instance", 2)),  # spawned, file written
     ((RECORD, 5), ("compute.vllm.instance", 1)),  # it loads or is probed
 ]
+# not ">": who hears a subject is taken for one who answers, and is waited for
+WATCHED = ("$KV.COMPUTE_INSTANCES.>", "compute.gpu.>", "compute.vllm.instance.>")
 RANDOM_ROUNDS = 2
 
 
@@ -66,7 +68,8 @@ async def stage(
     """(the program, what watches its wire, the real ledger beside it)."""
     program = Orchestrator(server, home)
     wire = Wire(program)
-    await bus.subscribe_raw(">", wire.see)
+    for subject in WATCHED:
+        await bus.subscribe_raw(subject, wire.see)
     await bus.flush()
     async with ledger(server, home) as gpu:
         await program.start()
