@@ -5,7 +5,7 @@ PY := .venv/bin/python
 TEST_PROCESSES ?= 2
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: setup run up down test check test-vllm bench bench-rivals faults test-deps lock env docs format clean
+.PHONY: setup run up down test check audit test-vllm bench bench-rivals faults test-deps lock env docs format clean
 setup: .venv/.run-ready
 
 run: .venv/.run-ready
@@ -22,6 +22,9 @@ test: .venv/.dev-ready
 
 check: .venv/.dev-ready
 	@scripts/check.sh
+
+audit: .venv/.dev-ready
+	@scripts/audit.sh
 
 test-vllm: .venv/.dev-ready .vllm/.ready
 	$(PY) -m pytest tests/vllm -s $(ARGS)

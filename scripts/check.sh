@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs no running part: format, lint, import rules, types.
+# Everything that needs no running part: format, lint, import rules, types, locks and licences, secrets.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
@@ -8,3 +8,5 @@ step $bin/ruff format --check -q .
 step $bin/ruff check -q .
 step $bin/lint-imports --no-cache
 step $bin/mypy libs services tests scripts examples
+step $bin/python scripts/supply_chain.py
+step $bin/python scripts/secret_scan.py
