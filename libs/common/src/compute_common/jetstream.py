@@ -1,11 +1,18 @@
 """The streams and buckets of the suite, defined once; whoever needs one makes sure that it is there."""
 
+import nats.errors
+import structlog
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BucketNotFoundError, NotFoundError
+from nats.js.errors import Error as JetStreamError
 from nats.js.kv import KeyValue
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compute_common import subjects
+
+log = structlog.get_logger("jetstream")
 
 WORK_STREAM = "COMPUTE_WORK"
 NODES_BUCKET = "COMPUTE_NODES"
@@ -64,12 +71,50 @@ async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def ensure_bucket(js: JetStreamContext, bucket: str, replicas: int = 1) -> KeyValue:
-    """The key-value bucket, made when it is not there yet."""
+class CopySettings(BaseSettings):
+    """Every program of the suite reads it: whoever comes first makes a bucket."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    work_stream_replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        validation_alias=AliasChoices("WORK_STREAM_REPLICAS"),
+        description="Copies of the work log and of every bucket in a NATS cluster; the same for every program",
+    )
+
+
+async def ensure_bucket(js: JetStreamContext, bucket: str, ttl_seconds: float | None = None) -> KeyValue:
+    """The key-value bucket with as many copies as `WORK_STREAM_REPLICAS` says, made when it is not there yet.
+
+    `ttl_seconds`: how long its values live, from when it is made.
+    """
+    replicas = CopySettings().work_stream_replicas
     try:
-        return await js.key_value(bucket)
+        found = await js.key_value(bucket)
     except (BucketNotFoundError, NotFoundError):
         config = KeyValueConfig(
-            bucket=bucket, history=1, replicas=replicas, storage=StorageType.FILE, direct=True
+            bucket=bucket,
+            history=1,
+            ttl=ttl_seconds,
+            replicas=replicas,
+            storage=StorageType.FILE,
+            direct=True,
         )
         return await js.create_key_value(config)
+    if replicas > 1:
+        await _raise_copies(js, f"KV_{bucket}", replicas)
+    return found
+
+
+async def _raise_copies(js: JetStreamContext, stream: str, replicas: int) -> None:
+    """Give an older bucket the copies that it lacks; where that cannot be, it goes on with those it has."""
+    try:
+        config = (await js.stream_info(stream)).config
+        if (config.num_replicas or 1) < replicas:
+            config.num_replicas = replicas
+            await js.update_stream(config)
+            log.info("copies added", stream=stream, replicas=replicas)
+    except (nats.errors.Error, JetStreamError) as error:
+        log.warning("no copies could be added", stream=stream, reason=str(error)[:200])

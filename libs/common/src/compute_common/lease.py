@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from compute_common import wire_json
 from compute_common.bus import Bus
 from compute_common.ids import new_id
+from compute_common.jetstream import ensure_bucket
 from compute_common.problems import Problem
 
 log = structlog.get_logger("lease")
@@ -30,16 +30,12 @@ _FAILURES = (nats.errors.Error, nats.js.errors.Error, Problem, TimeoutError, OSE
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """Where the key is, and how long it lives: the age limit is the bucket's own, so it serves one lease.
-
-    `replicas` of the bucket in a NATS cluster, from when it is made.
-    """
+    """Where the key is, and how long it lives: the age limit is the bucket's own, so it serves one lease."""
 
     bucket: str
     key: str = "holder"
     max_age_seconds: float = 6.0
     renew_seconds: float = 2.0
-    replicas: int = 1
 
 
 class Lease:
@@ -143,18 +139,7 @@ class Lease:
     async def _open(self) -> KeyValue:
         terms = self.terms
         js = self._bus.jetstream(terms.renew_seconds)
-        try:
-            self._bucket = await js.key_value(terms.bucket)
-        except (BucketNotFoundError, NotFoundError):
-            config = KeyValueConfig(
-                bucket=terms.bucket,
-                history=1,
-                ttl=terms.max_age_seconds,
-                storage=StorageType.FILE,
-                replicas=terms.replicas,
-                direct=True,
-            )
-            self._bucket = await js.create_key_value(config)
+        self._bucket = await ensure_bucket(js, terms.bucket, ttl_seconds=terms.max_age_seconds)
         age = (await self._bucket.status()).ttl  # of whoever made it, perhaps an older release
         self._max_age_seconds = min(terms.max_age_seconds, age or terms.max_age_seconds)
         return self._bucket

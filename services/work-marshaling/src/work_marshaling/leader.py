@@ -7,7 +7,6 @@ behind the last one, and the claim is the first of them.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -35,13 +34,12 @@ class Leader:
         bus: Bus,
         *,
         replica: str,
-        bucket_replicas: int,
         reader: LogReader,
         writer: LogWriter,
         state: Callable[[], WorkState],
         changed: Callable[[], None],
     ) -> None:
-        self.lease = Lease(bus, replace(TERMS, replicas=bucket_replicas), replica)
+        self.lease = Lease(bus, TERMS, replica)
         self.name = new_id("marshaler")
         self._bus = bus
         self._reader = reader

@@ -50,7 +50,6 @@ class WorkMarshaling(Service):
         self.leader = Leader(
             self.bus,
             replica=self.replica_name(),
-            bucket_replicas=replicas,
             reader=self.log,
             writer=self.writer,
             state=lambda: self.state,
