@@ -26,21 +26,26 @@ ASK: dict[str, Any] = {
 Make = Callable[[], BenchmarkRunner]
 
 
-@pytest.fixture
-def with_lab(tmp_path: Path) -> Make:
+def lab_settings(tmp_path: Path) -> dict[str, str]:
+    """A stand-in for each program, and a folder of models that are none."""
     models, program = tmp_path / "models", tmp_path / "llama-server"
     models.mkdir()
     for name in ("tiny", "slow", "broken", "dies"):
         (models / f"{name}.gguf").write_bytes(b"GGUF")
     program.write_text("#!/bin/sh\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return lambda: runner(
-        tmp_path,
-        LLAMA_THROUGHPUT_LAB_DIR=str(LAB),
-        LLAMA_SERVER_BIN=str(program),
-        NGINX_BIN=str(program),
-        VLLM_MODEL_PATH=str(models),
-    )
+    return {
+        "LLAMA_THROUGHPUT_LAB_DIR": str(LAB),
+        "LLAMA_SERVER_BIN": str(program),
+        "NGINX_BIN": str(program),
+        "VLLM_MODEL_PATH": str(models),
+    }
+
+
+@pytest.fixture
+def with_lab(tmp_path: Path) -> Make:
+    settings = lab_settings(tmp_path)
+    return lambda: runner(tmp_path, **settings)
 
 
 def engines() -> list[int]:

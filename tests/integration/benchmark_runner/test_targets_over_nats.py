@@ -27,7 +27,13 @@ SMALL = {"context_lengths": [8], "output_tokens": 4}
 
 
 async def put_instance(
-    bus: Bus, name: str, server: Script, status: str = "ready", node_id: str = "host-a"
+    bus: Bus,
+    name: str,
+    server: Script,
+    status: str = "ready",
+    *,
+    node_id: str = "host-a",
+    gpu_indices: tuple[int, ...] = (),
 ) -> None:
     bucket = await jetstream.ensure_bucket(bus.jetstream(), jetstream.INSTANCES_BUCKET)
     record = {
@@ -40,7 +46,7 @@ async def put_instance(
         "strategy": "CPU",
         "tensor_parallel_size": 1,
         "pipeline_parallel_size": 1,
-        "placement": [{"node_id": node_id, "gpu_indices": [], "reserved_mb": 1}],
+        "placement": [{"node_id": node_id, "gpu_indices": gpu_indices, "reserved_mb": 1}],
         "memory": dict.fromkeys(
             ("weights_mb", "kv_cache_mb", "activations_mb", "overhead_mb", "total_mb", "kv_cache_tokens"), 1
         )

