@@ -22,6 +22,7 @@ import pytest
 
 from compute_common import subjects
 from compute_common.bus import Bus
+from compute_common.schemas.vllm import DeployRequest
 from compute_common.tasks import end_tasks, every
 from tests.integration.gpu_orchestrator.hosts import orchestrator as gpu_orchestrator
 from tests.integration.gpu_orchestrator.hosts import two_gpus
@@ -257,6 +258,29 @@ async def test_all_hosts_promise_or_none(pair: Pair, monkeypatch: pytest.MonkeyP
     assert refused.status_code == 409
     assert sorted(await pair.reserved()) == [0, 1]  # only the stranger's
     assert (await pair.head.get(INSTANCES)).json()["count"] == 0
+
+
+async def test_asked_at_a_host_that_is_no_part_of_it(
+    pair: Pair, nats_server: NatsServer, tmp_path: Path, bus: Bus
+) -> None:
+    """Its plan spans the two with cards; the one at its head starts it on both."""
+    asked = orchestrator(nats_server, tmp_path / "asked", "host-without-cards")
+    async with serving(asked) as client:
+        answer = await client.post("/api/v1/vllm/deploy", json=MODEL)
+        assert answer.status_code == 202, answer.text
+        assert {place["node_id"] for place in answer.json()["placement"]} == {HEAD, TAIL}
+        await until_status(client, "qwen", "ready")
+        assert sorted(await pair.reserved()) == [1, 1]
+        assert (await client.delete(f"{INSTANCES}/qwen")).status_code == 200
+        assert await pair.reserved() == [0, 0]
+
+
+async def test_whoever_is_asked_is_the_head_where_hosts_are_alike(pair: Pair) -> None:
+    tail = pair.services[TAIL].desk
+    code, answer = await tail.deploy(DeployRequest.model_validate(MODEL))
+    assert (code, answer.placement[0].node_id) == (202, TAIL)
+    await until_status(pair.head, "qwen", "ready")
+    await tail.stop("qwen", remove=True)
 
 
 async def test_ray_is_rendered_and_not_started(pair: Pair) -> None:

@@ -72,7 +72,7 @@ async def _serve_host(service: "VllmOrchestrator") -> None:
             return await service.attachments.attach(AttachOrder.model_validate(body).here(node_id))
         if "deploy" in body:
             order = StartOrder.model_validate(body)
-            berth = Berth(node_id, tuple(order.avoid), order.replica_of)
+            berth = Berth(node_id, tuple(order.among), tuple(order.avoid), order.replica_of)
             _code, answer = await desk.deploy(order.deploy, berth)
             return answer
         name = InstanceRef.model_validate(body).instance_name

@@ -58,6 +58,9 @@ class StartOrder(Wire):
 
     deploy: DeployRequest
     avoid: Annotated[list[Placement], Field(max_length=1024)] = []
+    among: Annotated[list[Identifier], Field(max_length=64)] = Field(
+        [], description="The hosts of a layout over several, this one at its head; empty: this host alone"
+    )
     replica_of: Identifier | None = None
 
 

@@ -22,8 +22,8 @@ from vllm_orchestrator.instances.roster import ENDED, Roster
 from vllm_orchestrator.instances.runner import AWAY, Runner
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.tools import Tools
-from vllm_orchestrator.planning.result import NoFit
-from vllm_orchestrator.planning.several_hosts import RAY_WORDS, joined_by_ray
+from vllm_orchestrator.planning.result import NoFit, Plan
+from vllm_orchestrator.planning.several_hosts import RAY_WORDS, headed_by, joined_by_ray
 from vllm_orchestrator.schemas import StartOrder
 
 log = structlog.get_logger("desk")
@@ -85,6 +85,7 @@ class Desk:
         found = await self._planner.find(request, berth)
         if isinstance(found, NoFit):
             raise refusal(found)
+        found = headed_by(found, self._node_id)
         record = record_of(found, request, name, self._tools.settings, utc_now(), replica_of=berth.replica_of)
         if request.dry_run:
             return 200, _answer(record, request)
@@ -92,8 +93,10 @@ class Desk:
             if joined_by_ray(found):
                 raise conflict("not-started-here", f"{record.model_name}: {RAY_WORDS}")
             if record.node_id != self._node_id:
+                if berth.only is not None:
+                    raise unavailable("contended", "the hosts changed while they were asked; try again")
                 named = request.model_copy(update={"instance_name": name})
-                return 202, await self._forward(record.node_id, named, berth)
+                return 202, await self._forward(record.node_id, named, _at_head(berth, found))
             await launch.equip(record, self._tools)
             await self._tools.models.check(record)
             launch.give_port(record, self._tools)
@@ -142,7 +145,9 @@ class Desk:
 
     async def _forward(self, node_id: str | None, request: DeployRequest, berth: Berth) -> DeployAnswer:
         """Let the host's own orchestrator do it."""
-        body = StartOrder(deploy=request, avoid=list(berth.avoid), replica_of=berth.replica_of)
+        body = StartOrder(
+            deploy=request, avoid=list(berth.avoid), among=list(berth.among), replica_of=berth.replica_of
+        )
         try:
             answer = await self._bus.request(
                 subjects.vllm_subject("start", node_id or ""), body, FORWARD_SECONDS
@@ -261,6 +266,12 @@ class Desk:
         if record is None:
             raise not_found("unknown-instance", f"there is no instance '{name}'; see /api/v1/vllm/instances")
         return record
+
+
+def _at_head(berth: Berth, found: Plan) -> Berth:
+    """For the orchestrator at the head of a plan over several hosts, so that it plans on just these."""
+    hosts = tuple(place.node_id for place in found.places)
+    return replace(berth, among=hosts) if len(hosts) > 1 else berth
 
 
 def _answer(record: Record, request: DeployRequest) -> DeployAnswer:

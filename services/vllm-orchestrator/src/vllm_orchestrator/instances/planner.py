@@ -27,9 +27,13 @@ from vllm_orchestrator.settings import Settings
 
 @dataclass(frozen=True)
 class Berth:
-    """Where one instance may go: on the host `only`, apart from the places of its siblings."""
+    """Where one instance may go: on the host `only`, apart from the places of its siblings.
+
+    `among`: the hosts of a layout that another orchestrator planned over several, with `only` at its head.
+    """
 
     only: str | None = None
+    among: tuple[str, ...] = ()
     avoid: tuple[Placement, ...] = ()
     replica_of: str | None = None
 
@@ -82,9 +86,11 @@ class Planner:
         """The plan for a deployment on the hosts of now. Raises Problem for a model that cannot be known."""
         model = await self._model(request)
         wish = wish_of(request)
-        if berth.only is not None:
-            wish = replace(wish, node_id=berth.only)
         hosts = self._usable(model, await self._hosts.now())
+        if berth.among:
+            hosts = [host for host in hosts if host.node_id in berth.among]
+        elif berth.only is not None:
+            wish = replace(wish, node_id=berth.only)
         found = await asyncio.to_thread(plan, model, apart(hosts, berth.avoid), wish)
         if isinstance(found, NoFit) and model.gguf is None and hosts_with(model.any, hosts[1:]):
             # what is known here is its form for vLLM; another node may have it as GGUF

@@ -26,6 +26,14 @@ def said(found: Plan) -> Plan:
     return replace(found, explanation=f"{found.explanation} {RAY_WORDS}") if joined_by_ray(found) else found
 
 
+def headed_by(found: Plan, node_id: str) -> Plan:
+    """The plan with this host first, where it is one of several that hold the same and so may trade places."""
+    own = [place for place in found.places if place.node_id == node_id]
+    rest = [place for place in found.places if place.node_id != node_id]
+    alike = len({(place.reserved_mb, len(place.gpu_indices)) for place in found.places}) == 1
+    return replace(found, places=(*own, *rest)) if own and alike and not found.stage_layers else found
+
+
 def joined_by_ray(plan: Plan) -> bool:
     """Whether this plan is: it spans hosts, and by Ray."""
     return len(plan.places) > 1 and uses_ray(plan.wish)
