@@ -27,7 +27,7 @@ def said(found: Plan) -> Plan:
 
 
 def headed_by(found: Plan, node_id: str) -> Plan:
-    """The plan with this host first, where it is one of several that hold the same and so may trade places."""
+    """The plan with this host first, where it is one of several that hold the same."""
     own = [place for place in found.places if place.node_id == node_id]
     rest = [place for place in found.places if place.node_id != node_id]
     alike = len({(place.reserved_mb, len(place.gpu_indices)) for place in found.places}) == 1
