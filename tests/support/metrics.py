@@ -40,19 +40,19 @@ def documented() -> list[Documented]:
 
 @dataclass(frozen=True)
 class Exposed:
-    """`labels` is None where there is no sample to see them by."""
+    """`labels`: every set of label names that its samples have; empty without samples."""
 
     name: str
     kind: str
-    labels: frozenset[str] | None
+    labels: frozenset[frozenset[str]]
 
 
 def exposed(text: str) -> Iterator[Exposed]:
     """The metric families of one answer in Prometheus text."""
     for family in text_string_to_metric_families(text):
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = [frozenset(sample.labels) - {"le"} for sample in family.samples]
-        yield Exposed(name, family.type, labels[0] if labels else None)
+        labels = frozenset(frozenset(sample.labels) - {"le"} for sample in family.samples)
+        yield Exposed(name, family.type, labels)
 
 
 def metrics_in(query: str) -> set[str]:
