@@ -22,6 +22,8 @@ log = structlog.get_logger("presence")
 ANSWER_DELAY_SECONDS = 1.0
 RECONNECT_SPREAD_SECONDS = 5.0
 REPEAT_SECONDS = 30.0
+ANSWER_SECONDS = 2.0
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # while no registry answers; then the repetition is soon enough
 
 
 class Presence:
@@ -79,39 +81,48 @@ class Presence:
         self._spawn(self._repeat())
 
     async def leave(self) -> None:
-        """Say that no more work is taken here."""
+        """Say that no more work is taken here; nobody waits for an answer."""
         self._left = True
-        await self.tell()
         with contextlib.suppress(Exception):
+            await self._bus.publish(subjects.NODES_ANNOUNCE, self.document())
             await self._bus.flush()
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
 
-    async def tell(self) -> None:
-        """Publish the document; while NATS is away the next connect does it."""
-        with contextlib.suppress(Problem):
-            await self._bus.publish(subjects.NODES_ANNOUNCE, self.document())
+    async def tell(self) -> bool:
+        """Whether a registry has the document now; while NATS is away the next connect tells it."""
+        try:
+            await self._bus.request(subjects.NODES_ANNOUNCE, self.document(), ANSWER_SECONDS)
+        except Problem as problem:
+            if problem.status < 500:
+                log.warning("the registry refuses this node", cause=problem.cause, detail=problem.detail)
+            return False
+        except ValueError:
+            return False
+        return True
+
+    async def _tell_until_heard(self, spread_seconds: float) -> None:
+        """Somewhen within the spread, and again soon while no registry says that it heard."""
+        await asyncio.sleep(random.uniform(0, spread_seconds))  # noqa: S311  (spreading, not secrecy)
+        for pause in PAUSES_SECONDS:
+            if await self.tell():
+                return
+            await asyncio.sleep(pause)
 
     async def _connected(self) -> None:
         """Tell: at once the first time; after a lost connection spread out, since everybody lost it."""
-        if self._told:
-            self._spawn(self._tell_later(RECONNECT_SPREAD_SECONDS))
-        else:
-            self._told = True
-            await self.tell()
+        spread_seconds = RECONNECT_SPREAD_SECONDS if self._told else 0.0
+        self._told = True
+        self._spawn(self._tell_until_heard(spread_seconds))
 
     async def _asked(self, message: Message) -> None:
         asked = Reannounce.model_validate(message)
         if asked.concerns(self._node_id):
-            self._spawn(self._tell_later(asked.spread_seconds))
+            self._spawn(self._tell_until_heard(asked.spread_seconds))
 
     async def _asked_by_name(self, _message: Message) -> None:
-        self._spawn(self._tell_later(ANSWER_DELAY_SECONDS))
-
-    async def _tell_later(self, spread_seconds: float) -> None:
-        await asyncio.sleep(random.uniform(0, spread_seconds))  # noqa: S311  (spreading, not secrecy)
-        await self.tell()
+        self._spawn(self._tell_until_heard(ANSWER_DELAY_SECONDS))
 
     async def _beat(self) -> None:
         while True:
@@ -121,7 +132,7 @@ class Presence:
             await asyncio.sleep(self._heartbeat_seconds)
 
     async def _repeat(self) -> None:
-        """Say it again from time to time: a core message may be lost while a server restarts."""
+        """Say it again from time to time: not every registry answers across NATS accounts."""
         while True:
             await asyncio.sleep(REPEAT_SECONDS)
             await self.tell()

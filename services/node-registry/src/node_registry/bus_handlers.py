@@ -47,10 +47,14 @@ class BusHandlers:
         """Answer queries: every replica does, so that one that dies takes no question with it."""
         await bus.serve(subjects.NODES_QUERY, self.query)
 
-    async def announced(self, body: Message) -> None:
-        if not self._registrar.is_own(body):
-            await self._registrar.announce(NodeDocument.model_validate(_without(body)), by_bus=True)
+    async def announced(self, body: Message) -> Message | None:
+        """The answer is for who asks for one: its announcement was not lost."""
+        if self._registrar.is_own(body):
+            return None
+        document = NodeDocument.model_validate(_without(body))
+        await self._registrar.announce(document, by_bus=True)
         await self._give_way()
+        return {"node_id": document.node_id, "status": "registered"}
 
     async def beaten(self, body: Message) -> None:
         if not self._registrar.is_own(body):
