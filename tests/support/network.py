@@ -71,3 +71,27 @@ def _ip(*words: str) -> None:
     done = subprocess.run([_IP, *words], capture_output=True, text=True, check=False, timeout=20)
     if done.returncode != 0:
         raise NoNamespaceError(f"no network namespace can be made here: {done.stderr.strip()}")
+
+
+@contextmanager
+def another_host() -> Iterator[tuple[str, Host]]:
+    """A namespace with a cable to this process's own: our address there, and the host.
+
+    NoNamespaceError where this process may not make it.
+    """
+    if os.geteuid() != 0 or not Path(_IP).exists():
+        raise NoNamespaceError("needs root and iproute2 to make network namespaces")
+    mark = uuid4().hex[:6]
+    net = 16 + int(mark[:2], 16) % 200
+    ours, host = f"10.198.{net}.1", Host(f"ct-{mark}", f"10.198.{net}.2")
+    try:
+        _ip("netns", "add", host.name)
+        _ip("link", "add", f"v{mark}a", "type", "veth", "peer", "name", f"v{mark}b", "netns", host.name)
+        _ip("address", "add", f"{ours}/24", "dev", f"v{mark}a")
+        _ip("link", "set", f"v{mark}a", "up")
+        _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", f"v{mark}b")
+        for device in (f"v{mark}b", "lo"):
+            _ip("-n", host.name, "link", "set", device, "up")
+        yield ours, host
+    finally:
+        subprocess.run([_IP, "netns", "delete", host.name], capture_output=True, check=False, timeout=20)

@@ -68,3 +68,19 @@ async def inside(server: NatsServer, *nodes: NodeAccount) -> AsyncIterator[list[
             clients.append(Inside(client, errors))
         yield clients
         await asyncio.sleep(0)
+
+
+async def is_refused(url: str, **options: Any) -> bool:
+    """Whether the server, or this side for a certificate, ends a try to connect; nothing stays open."""
+    client = Client()
+    try:
+        await client.connect(url, allow_reconnect=False, connect_timeout=2, error_cb=_quiet, **options)
+    except (nats.errors.Error, OSError):
+        return True
+    finally:
+        await client.close()
+    return False
+
+
+async def _quiet(_error: Exception) -> None:
+    """A refusal is an answer."""

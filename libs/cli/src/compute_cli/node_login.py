@@ -101,7 +101,8 @@ async def try_login(invited: Invitation) -> Refusal | None:
         denied = any("authorization" in str(each).lower() for each in (error, *heard))
         return Refusal.DENIED if denied else Refusal.UNREACHABLE
     finally:
-        await client.close()
+        with contextlib.suppress(TimeoutError):  # after a broken handshake it would wait for ever
+            await asyncio.wait_for(client.close(), REACH_SECONDS)
     return None
 
 
