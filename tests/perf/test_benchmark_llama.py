@@ -26,8 +26,10 @@ async def counted(url: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 async def test_tokens_a_second_are_the_engines_own(tmp_path: Path, batch: int) -> None:
-    """One sequence, as llama-batched-bench has it: tokens over the seconds of prompt and generation. Of several,
-    the time a token took: the engine's seconds leave out how long one slot waits for another's prompt."""
+    """One sequence, as llama-batched-bench has it: tokens over the seconds of prompt and generation.
+
+    Of several, the time of a token: the engine's seconds leave out waiting for another slot's prompt.
+    """
     settings = {"NATS_URL": "nats://127.0.0.1:1", "NATS_WAIT_SECONDS": 0.01, "BENCHMARK_OUTPUT_DIR": tmp_path}
     ask = {
         "model_name": "smol",
