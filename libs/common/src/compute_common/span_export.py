@@ -4,6 +4,7 @@ OpenTelemetry's own variables (`OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_HEADERS`
 endpoint nothing of it is imported.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def _batched() -> Export:
     named = os.environ.get("OTEL_SERVICE_NAME") or _service
     resource = resources.Resource.create({"service.name": named})
     processor = batches.BatchSpanProcessor(http.OTLPSpanExporter())
+    atexit.register(processor.shutdown)  # the last spans
     sampled = api.TraceFlags(api.TraceFlags.SAMPLED)
 
     def context(trace_id: str, span_id: str, remote: bool) -> Any:

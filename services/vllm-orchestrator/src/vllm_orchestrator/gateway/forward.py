@@ -8,6 +8,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive
 
+from compute_common import tracing
 from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem, not_found, unavailable
 from compute_common.tasks import end_tasks
@@ -98,7 +99,11 @@ class Gateway:
         body = request.model_dump() | {"model": engine_model(record, request.model)}
         with self.load.unless_kept(name) as end:
             upstream = client.build_request(
-                "POST", f"{record.endpoints.api}/{path}", json=body, headers=UNENCODED, timeout=TIMEOUT
+                "POST",
+                f"{record.endpoints.api}/{path}",
+                json=body,
+                headers=tracing.stamped(UNENCODED),
+                timeout=TIMEOUT,
             )
             answer = await client.send(upstream, stream=True)
             try:
