@@ -12,6 +12,7 @@ from compute_cli import node_accounts
 from compute_cli.nats_accounts import NodeAccount
 from compute_cli.node_login import comes_up
 from compute_common import wire_json
+from compute_common.bus_auth import ONE_TRY
 from tests.support.nats import NatsServer
 
 
@@ -74,7 +75,7 @@ async def is_refused(url: str, **options: Any) -> bool:
     """Whether the server, or this side for a certificate, ends a try to connect; nothing stays open."""
     client = Client()
     try:
-        await client.connect(url, allow_reconnect=False, connect_timeout=2, error_cb=_quiet, **options)
+        await client.connect(url, connect_timeout=2, error_cb=_quiet, **ONE_TRY, **options)
     except (nats.errors.Error, OSError):
         return True
     finally:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from compute_cli import nats_server, node_accounts
 from compute_common import wire_json
-from compute_common.bus_auth import NatsSettings, connect_options
+from compute_common.bus_auth import ONE_TRY, NatsSettings, connect_options
 
 LOOK_SECONDS = 2.0
 ASK_SECONDS = 1.0
@@ -48,7 +48,7 @@ async def accounts_connected(home: Path, nats_url: str) -> frozenset[str]:
         try:
             await client.connect(
                 servers=settings.server_list,
-                allow_reconnect=False,
+                **ONE_TRY,
                 connect_timeout=1,
                 error_cb=_quiet,
                 **connect_options(settings),

@@ -6,7 +6,20 @@ from collections.abc import Callable
 import typer
 
 from compute_cli.client import Refused
-from compute_cli.commands import bench, host, join, keys, logs, models, nats, owner, pull, questions, service
+from compute_cli.commands import (
+    backup,
+    bench,
+    host,
+    join,
+    keys,
+    logs,
+    models,
+    nats,
+    owner,
+    pull,
+    questions,
+    service,
+)
 from compute_cli.console import say
 
 app = typer.Typer(
@@ -16,7 +29,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_THIS_HOST: tuple[Callable[..., None], ...] = (host.run, host.up, host.down, host.node, host.serve)
+_THIS_HOST: tuple[Callable[..., None], ...] = (
+    host.run,
+    host.up,
+    host.down,
+    host.node,
+    host.serve,
+    backup.backup,
+    backup.restore,
+)
 _A_RUNNING_SUITE: tuple[Callable[..., None], ...] = (
     questions.status,
     questions.nodes,

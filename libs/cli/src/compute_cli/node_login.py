@@ -16,6 +16,7 @@ from compute_cli import nats_server
 from compute_cli.invitation import Invitation
 from compute_cli.nats_accounts import SAYS, NodeAccount
 from compute_cli.suite import running_suite
+from compute_common.bus_auth import ONE_TRY
 from compute_common.subjects import node_subject
 
 PATIENCE_SECONDS = 5.0
@@ -60,9 +61,7 @@ async def connected(url: str, user: str, password: str) -> AsyncIterator[Client]
     """One connection that is not made again; `nats.errors.Error` or OSError where it is refused."""
     client = Client()
     try:
-        await client.connect(
-            url, user=user, password=password, allow_reconnect=False, connect_timeout=1, error_cb=_quiet
-        )
+        await client.connect(url, user=user, password=password, **ONE_TRY, connect_timeout=1, error_cb=_quiet)
         yield client
     finally:
         await client.close()
@@ -92,7 +91,7 @@ async def try_login(invited: Invitation) -> Refusal | None:
             invited.nats_url,
             user=invited.node_id,
             password=invited.password,
-            allow_reconnect=False,
+            **ONE_TRY,
             connect_timeout=REACH_SECONDS,
             error_cb=note,
             **options,

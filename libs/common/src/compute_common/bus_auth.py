@@ -8,6 +8,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# Of nats-py's connect: without all three one that is refused is tried for two minutes
+ONE_TRY: dict[str, Any] = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0}
+
 
 class NatsSettings(BaseSettings):
     """`NATS_URL` (several separated by commas), and user, password or a credentials file."""

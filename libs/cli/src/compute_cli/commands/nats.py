@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from compute_cli import node_accounts, views
+from compute_cli.commands import nats_tools
 from compute_cli.console import AsJson, fail, say, show
 from compute_cli.nats_accounts import NodeAccount, live
 from compute_cli.node_login import check_login
@@ -102,3 +103,6 @@ commands = typer.Typer(no_args_is_help=True, help="The NATS server and the accou
 commands.command("add-node")(add_node)
 commands.command("revoke-node")(revoke_node)
 commands.command("list")(list_nodes)
+commands.command()(nats_tools.info)
+commands.command()(nats_tools.sub)
+commands.command()(nats_tools.pub)

@@ -1,0 +1,104 @@
+"""The archive: a gzipped tar of `manifest.json`, `streams/<n>.snapshot`, `files/<path in COMPUTE_HOME>`."""
+
+import json
+import os
+import sqlite3
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from compute_cli.purge import STATE
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+# Neither made anew at every start, nor too large for an archive, nor a stream's own files.
+_MADE_ANEW = {"containers", "docker-proxy.sock", "engines", "lock", "nats.conf", "nats.pid", "run"}
+KEPT = STATE - _MADE_ANEW - {"logs", "models", "nats"}
+_SQLITE = b"SQLite format 3\0"
+
+
+class ArchiveError(Exception):
+    """Not an archive of ours, or not one that this version can read."""
+
+
+def gather(home: Path, into: Path) -> list[str]:
+    """Copy the state files of `home` below `into`; their paths. A database is copied as of one moment."""
+    found = []
+    for source in sorted(_state_files(home)):
+        name = source.relative_to(home)
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(source, target)
+        found.append(name.as_posix())
+    return found
+
+
+def pack(folder: Path, manifest: dict[str, Any], archive: Path) -> None:
+    """Write `folder` and the manifest as `archive`, for its owner only; whole, or not at all."""
+    partial = archive.with_name(f"{archive.name}.partial")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    with os.fdopen(handle, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=3) as tar:
+            for path in sorted(folder.rglob("*")):
+                tar.add(path, path.relative_to(folder).as_posix(), recursive=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(archive)
+
+
+def unpack(archive: Path, folder: Path) -> dict[str, Any]:
+    """Unpack into an empty `folder`; its manifest. ArchiveError for anything but an archive of ours."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            members = [member for member in tar if _ours(member)]
+            tar.extractall(folder, members=members, filter="data")
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        written = int(manifest["format"])
+    except (OSError, tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{archive} is no back-up of this suite, or a damaged one") from error
+    if written > FORMAT:
+        raise ArchiveError(
+            f"{archive} is of version {manifest.get('version')}, which is newer: restore it with that one"
+        )
+    return manifest
+
+
+def put_back(folder: Path, names: Sequence[str], home: Path) -> None:
+    """Move unpacked state files to where they were; only what a back-up may hold."""
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or path.parts[0] not in KEPT:
+            raise ArchiveError(f"the archive names {name}, which no back-up of this suite holds")
+        target = home / path
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / path).replace(target)
+        target.chmod(0o600)
+
+
+def _state_files(home: Path) -> Iterator[Path]:
+    for top in sorted(KEPT):
+        path = home / top
+        for file in path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]:
+            if file.is_file() and not file.is_symlink() and not file.name.endswith(("-wal", "-shm")):
+                yield file
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as file:
+        start = file.read(len(_SQLITE))
+    if start == _SQLITE:
+        with (
+            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
+            closing(sqlite3.connect(target)) as new,
+        ):
+            old.backup(new)
+        return
+    target.write_bytes(source.read_bytes())
+
+
+def _ours(member: tarfile.TarInfo) -> bool:
+    top = PurePosixPath(member.name).parts[:1]
+    return (member.isfile() or member.isdir()) and top in {(MANIFEST,), ("streams",), ("files",)}
