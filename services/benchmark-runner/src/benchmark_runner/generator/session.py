@@ -15,7 +15,7 @@ from benchmark_runner.generator.samples import flat
 from benchmark_runner.plan import CellPlan
 from benchmark_runner.timing import RequestTiming
 
-PULSE_SECONDS = 0.05
+PULSE_SECONDS = 0.02  # a cell of two seconds has a hundred: one lone stall does not spoil its p99
 WARMUP_TOKENS = 16
 AT_ONCE = 8  # prompts made together: ids weigh ten times what they weigh as a request
 Phase = Callable[[str, int, int], None]
