@@ -1,22 +1,30 @@
 """A hostile node in its account, against the real server, registry and marshaler: it harms itself alone."""
 
 import asyncio
+import os
 import time
+from types import SimpleNamespace
 from typing import Any
 
+import nats
 import nats.errors
 import pytest
+from nats.aio.client import Client
 
 from compute_cli import node_accounts
 from compute_cli.nats_accounts import MAX_CONNECTIONS, MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTIONS
+from compute_cli.nats_server import system_login as nats_server_login
 from compute_common import subjects, wire_json
 from compute_common.bus import Bus
 from compute_common.problems import Problem
 from compute_node import Job, Worker
+from node_registry.service import NodeRegistry
+from node_registry.settings import Settings as RegistrySettings
 from tests.integration.compute_cli.accounts import Inside, enter, inside, is_refused, url_of
 from tests.integration.compute_node.test_worker import cluster, working
-from tests.integration.work_marshaling.cluster import ended, submit
-from tests.support import waiting
+from tests.integration.work_marshaling.cluster import ended, marshaling, submit
+from tests.support import specification, waiting
+from tests.support.apps import serving
 from tests.support.nats import NatsServer
 
 HONEST, EVIL = "honest.one", "evil"
@@ -229,3 +237,62 @@ async def test_a_revoked_node_is_cut_off_at_once(nats_server: NatsServer, bus: B
         assert await is_refused(url_of(nats_server, evil))
         assert friend.client.is_connected  # nobody else noticed
         assert bus.connected
+
+
+async def test_the_specifications_worker_runs_unmodified_in_its_account(
+    nats_server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It registers over REST and never announces itself; the NATS server tells that it has an account."""
+    account = await enter(nats_server, HONEST)
+    source = specification.python_block("connect_to_work_marshal")
+    seen: list[Any] = []
+
+    async def process_work(item: dict[str, Any]) -> object:
+        seen.append(item["node_id"])
+        return {"doubled": item["payload"]["n"] * 2}
+
+    connections: list[Client] = []
+
+    async def connect(*arguments: Any, **options: Any) -> Client:
+        connections.append(await nats.connect(*arguments, **options))
+        return connections[0]
+
+    printed_nats = SimpleNamespace(connect=connect)
+    names: dict[str, Any] = {"os": os, "process_work": process_work}
+    exec(compile(source, "specification", "exec"), names)  # noqa: S102 - the sample is to run as printed
+    names["nats"] = printed_nats
+    monkeypatch.setenv("NATS_URL", url_of(nats_server, account))
+    settings = {"NATS_URL": nats_server.url, **nats_server_login(nats_server.home)}
+    registry = NodeRegistry(RegistrySettings.model_validate({**settings, "NODE_ID": "test-host"}))
+    async with serving(registry) as registry_client, marshaling(nats_server.url) as (_, client):
+        await names["connect_to_work_marshal"]()
+        document = {"node_id": HONEST, "hostname": "h"}
+        assert (await registry_client.post("/api/v1/nodes/register", json=document)).status_code == 200
+
+        async def told() -> bool:
+            return (await node(bus, HONEST)).get("own_subjects") is True
+
+        await waiting.until(told)
+        item = await ended(client, await submit(client, payload={"n": 21}))
+        assert (item["status"], item["result"], seen) == ("completed", {"doubled": 42}, [HONEST])
+        await connections[0].close()
+
+
+async def test_it_cannot_fake_anothers_disconnection(nats_server: NatsServer, bus: Bus) -> None:
+    """A connection that carries another node's name counts for nobody."""
+    evil = await enter(nats_server, EVIL)
+    settings = {"NATS_URL": nats_server.url, **nats_server_login(nats_server.home)}
+    registry = NodeRegistry(RegistrySettings.model_validate({**settings, "NODE_ID": "test-host"}))
+    async with serving(registry) as client:
+        for name in (HONEST, EVIL):
+            await client.post("/api/v1/nodes/register", json={"node_id": name, "hostname": "h"})
+        for name in (HONEST, EVIL):
+            liar = await nats.connect(url_of(nats_server, evil), name=name)
+            await asyncio.sleep(1.1)  # a briefer one would be nobody's sign of life anyway
+            await liar.close()
+
+        async def evil_is_offline() -> bool:
+            return bool((await node(bus, EVIL)).get("status") == "offline")
+
+        await waiting.until(evil_is_offline)
+        assert (await node(bus, HONEST))["status"] == "online"

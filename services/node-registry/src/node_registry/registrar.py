@@ -37,6 +37,7 @@ from node_registry.store import Store
 from node_registry.table import NodeTable
 
 WRITER = LeaseTerms("COMPUTE_REGISTRY_LEASE", key="writer")
+MOST_ACCOUNTS = 100_000
 PAUSE_SECONDS = 2.0  # eight ticks
 ORIGIN = "published_by"
 
@@ -64,6 +65,7 @@ class Registrar:
         self.replica_id = new_id("registry")
         self.lease = lease
         self._ticked = time.monotonic()
+        self._own_accounts: set[str] = set()
 
     @staticmethod
     def now(by_bus: bool = True) -> Moment:
@@ -80,6 +82,8 @@ class Registrar:
     async def register(self, document: NodeDocument) -> RegisterAnswer:
         document.own_subjects = None  # shows in where a node speaks on NATS, not in what it says
         document.model_fields_set.discard("own_subjects")
+        if document.node_id in self._own_accounts:
+            document.own_subjects = True
         await self.announce(document, by_bus=False)
         body = document.model_dump(mode="json", exclude_unset=True)
         if "declared_tier" in body:
@@ -174,6 +178,18 @@ class Registrar:
 
     async def connection_lost(self, node_id: str, since: float) -> None:
         await self.apply(self._table.connection_lost(node_id, since))
+
+    async def has_account(self, node_id: str) -> None:
+        """The NATS server saw it in an account of its own: there it hears its own subjects alone.
+
+        A program that registers over REST and works over plain NATS never announces itself there.
+        """
+        if len(self._own_accounts) < MOST_ACCOUNTS:
+            self._own_accounts.add(node_id)
+        row = self._table.row(node_id)
+        if row is not None and row.record.document.own_subjects is not True:
+            known = {"node_id": node_id, "hostname": row.record.document.hostname, "own_subjects": True}
+            await self.announce(NodeDocument.model_validate(known), by_bus=False)
 
     async def write(self) -> None:
         """Write what changed, where this is the replica that writes."""

@@ -105,6 +105,8 @@ class NodeRegistry(Service):
         if self.bus.connected:
             for node_id, since in self.system_events.gone(time.monotonic()):
                 await self.registrar.connection_lost(node_id, since)
+            for node_id in self.system_events.new_accounts():
+                await self.registrar.has_account(node_id)
         await self.registrar.tick()
 
     async def _on_connect(self) -> None:

@@ -52,6 +52,7 @@ class SystemEvents:
 
     def __init__(self, settings: Settings) -> None:
         self._connections = Connections()
+        self._new_accounts: set[str] = set()
         self._bus: Bus | None = None
         if settings.nats_sys_user:
             login = {
@@ -85,6 +86,11 @@ class SystemEvents:
             return []
         return self._connections.gone(now)
 
+    def new_accounts(self) -> set[str]:
+        """Nodes that connected in an account of their own; each connection is told once."""
+        told, self._new_accounts = self._new_accounts, set()
+        return told
+
     async def check(self) -> tuple[bool, str | None]:
         """For /healthz: not configured is no defect."""
         if self._bus is None:
@@ -94,11 +100,14 @@ class SystemEvents:
     async def _connected(self, msg: Msg) -> None:
         event = _parse(msg)
         if event is not None:
-            self._connections.opened(event.name, event.key)
+            self._note_account(event.account)
+            if speaks_for(event.name, event.account):
+                self._connections.opened(event.name, event.key)
 
     async def _disconnected(self, msg: Msg) -> None:
         event = _parse(msg)
-        if event is not None and "Server Shutdown" not in event.reason:
+        counts = event is not None and speaks_for(event.name, event.account)
+        if event is not None and counts and "Server Shutdown" not in event.reason:
             self._connections.closed(event.name, event.key, event.lived_seconds, time.monotonic())
 
     async def _list(self) -> None:
@@ -116,20 +125,25 @@ class SystemEvents:
                 await bus.client.publish(LIST_SUBJECT, ask, reply=inbox)
                 while True:
                     answer = await subscription.next_msg(LIST_QUIET_SECONDS)
-                    found += _open_connections(answer.data)
+                    for account, name, key in _open_connections(answer.data):
+                        self._note_account(account)
+                        found += [(name, key)] if speaks_for(name, account) else []
             finally:
                 await subscription.unsubscribe()
         self._connections.listed(found)
         log.info("disconnect events are heard", connections=len(found))
 
+    def _note_account(self, account: str) -> None:
+        node_id = subjects.untoken(account.removeprefix(subjects.NODE_ACCOUNT))
+        if is_identifier(node_id) and account == subjects.node_account(node_id):
+            self._new_accounts.add(node_id)
+
 
 def _parse(msg: Msg) -> ServerEvent | None:
-    """The event, when it is about a connection that may be a node's."""
     try:
-        event = ServerEvent.model_validate_json(msg.data)
+        return ServerEvent.model_validate_json(msg.data)
     except ValidationError:
         return None
-    return event if speaks_for(event.name, event.account) else None
 
 
 def speaks_for(name: object, account: object) -> bool:
@@ -140,13 +154,13 @@ def speaks_for(name: object, account: object) -> bool:
     return not is_own or account == subjects.node_account(str(name))
 
 
-def _open_connections(data: bytes) -> Iterator[tuple[str, Key]]:
-    """Names and keys in one server's answer."""
+def _open_connections(data: bytes) -> Iterator[tuple[str, str, Key]]:
+    """Account, name and key of each in one server's answer."""
     try:
         answer = wire_json.parse_object(data).get("data", {})
         server = str(answer.get("server_id", ""))
         for connection in answer.get("connections") or []:
-            if speaks_for(connection.get("name"), connection.get("account", "")):
-                yield str(connection["name"]), (server, int(connection["cid"]))
+            account, name = str(connection.get("account", "")), str(connection.get("name", ""))
+            yield account, name, (server, int(connection["cid"]))
     except (ValueError, AttributeError, KeyError, TypeError):
         return
