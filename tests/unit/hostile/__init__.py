@@ -1,0 +1,1 @@
+"""Bytes and names that mean harm, against the parsers and writers alone."""
