@@ -81,7 +81,7 @@ class CopySettings(BaseSettings):
         ge=1,
         le=5,
         validation_alias=AliasChoices("WORK_STREAM_REPLICAS"),
-        description="Copies of the work log and of every bucket in a NATS cluster; the same for every program",
+        description="Copies of the work log and every bucket in a NATS cluster; the same for all programs",
     )
 
 

@@ -88,7 +88,7 @@ class Settings(ServiceSettings):
         ge=1,
         le=5,
         validation_alias=env("WORK_STREAM_REPLICAS"),
-        description="Copies of the work log and of every bucket in a NATS cluster; the same for every program",
+        description="Copies of the work log and every bucket in a NATS cluster; the same for all programs",
     )
     work_purge_seconds: float = Field(
         30.0,
