@@ -1,6 +1,7 @@
 """Free loopback ports."""
 
 import socket
+from collections.abc import Iterable
 
 
 def free_ports(count: int) -> list[int]:
@@ -18,3 +19,15 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """A port nobody listens on now."""
     return free_ports(1)[0]
+
+
+def all_free(address: str, ports: Iterable[int]) -> bool:
+    """Whether somebody could listen on each of these now."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError:
+                return False
+    return True

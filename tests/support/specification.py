@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PATH = Path(__file__).parent.parent / "data" / "distributed-compute-services.md"
+ORIGINAL = PATH.parents[3] / "shared" / "spec" / PATH.name  # beside the clone, where there is one
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 _REQUEST = re.compile(
     r"^(GET|POST|DELETE) http://localhost:(\d+)(/\S+)\n(\{.*?^\})?", re.DOTALL | re.MULTILINE
@@ -57,6 +58,13 @@ def nats_commands() -> list[list[str]]:
     """The `nats …` command lines as argv."""
     lines = (line for text in blocks("bash") for line in text.splitlines())
     return [shlex.split(line) for line in lines if line.startswith("nats ")]
+
+
+def chapter_commands(heading: str) -> list[str]:
+    """The command lines under one `###` heading, comments left out."""
+    text = PATH.read_text().partition(f"### {heading}\n")[2].partition("\n##")[0]
+    lines = (line for _language, block in _BLOCK.findall(text) for line in block.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def environment_block() -> str:
