@@ -132,11 +132,7 @@ async def test_streams_that_a_worker_folds(parts: list[bytes]) -> None:
 
 
 @fuzzed(300)
-@given(
-    st.lists(
-        mutated(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), max_size=3
-    )
-)
+@given(st.lists(mutated(CHUNKED), max_size=3))
 async def test_http_answers_that_a_benchmark_reads(parts: list[bytes]) -> None:
     connection = Connection()
     connection.connection_made(Wire())
