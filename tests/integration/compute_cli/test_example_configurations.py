@@ -54,6 +54,7 @@ class Hub:
         (folder / "nodes").mkdir(parents=True)
         node_accounts.write_accounts(folder / "nodes")
         text = (EXAMPLES / example).read_text().replace("/data/jetstream", str(folder / "js"))
+        text = text.replace('http: "127.0.0.1:8222"', "")
         text = text.replace("0.0.0.0:4222", f"{address}:{self.port}")
         (folder / example).write_text(text.replace("0.0.0.0:7422", f"{address}:{self.leaf_port}"))
         self.config = folder / example
