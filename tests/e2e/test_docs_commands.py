@@ -40,6 +40,7 @@ ELSEWHERE = {
     r"(NATS_HOST=\S+ )?(\.venv/bin/)?compute up": "tests/e2e/test_lifecycle.py",
     r"NATS_URL=\S+ (\.venv/bin/)?compute (node|up --host-only)": "tests/e2e/test_lifecycle.py",
     r"compute (invite|join|leave|service|nats)": "tests/integration/compute_cli",
+    r"compute (backup|restore)": "tests/e2e/test_backup.py",
     r"compute yield": "tests/e2e/test_yield.py",
 }
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
@@ -17,6 +19,8 @@ MANIFEST = "manifest.json"
 _MADE_ANEW = {"containers", "docker-proxy.sock", "engines", "lock", "nats.conf", "nats.pid", "run"}
 KEPT = STATE - _MADE_ANEW - {"logs", "models", "nats"}
 _SQLITE = b"SQLite format 3\0"
+ATTEMPTS = 50
+ATTEMPT_SECONDS = 0.1
 
 
 class ArchiveError(Exception):
@@ -87,16 +91,47 @@ def _state_files(home: Path) -> Iterator[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copy a file; a database with its write-ahead log, as of one moment.
+
+    The ledger keeps its journal locked while it runs, so SQLite's own back-up would wait for ever: the two
+    files are copied until neither changed meanwhile, and the copy is opened and checked.
+    """
     with source.open("rb") as file:
-        start = file.read(len(_SQLITE))
-    if start == _SQLITE:
-        with (
-            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
-            closing(sqlite3.connect(target)) as new,
-        ):
-            old.backup(new)
-        return
-    target.write_bytes(source.read_bytes())
+        database = file.read(len(_SQLITE)) == _SQLITE
+    parts = [(source, target)]
+    if database:
+        parts.append((_log_of(source), _log_of(target)))
+    for _ in range(ATTEMPTS):
+        before = [_mark(part) for part, _ in parts]
+        for part, copy in parts:
+            if part.exists():
+                shutil.copyfile(part, copy)
+        if before == [_mark(part) for part, _ in parts] and (not database or _whole(target)):
+            return
+        time.sleep(ATTEMPT_SECONDS)
+    raise ArchiveError(f"{source} changes faster than it can be copied, or is damaged")
+
+
+def _log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _whole(database: Path) -> bool:
+    """Whether the copy opens; its log is folded into it on the way."""
+    try:
+        with closing(sqlite3.connect(database)) as opened:
+            return bool(opened.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _ours(member: tarfile.TarInfo) -> bool:

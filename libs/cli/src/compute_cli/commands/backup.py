@@ -22,7 +22,7 @@ def backup(file: Archive, as_json: AsJson = False) -> None:
     say(f"backing up {suite.home} and {suite.nats_url}")
     try:
         answer = asyncio.run(back_up(suite, os.environ, file.resolve()))
-    except (BackupError, StreamError, OSError) as error:
+    except (BackupError, ArchiveError, StreamError, OSError) as error:
         raise fail(str(error)) from error
     show(answer, as_json, _told)
 
