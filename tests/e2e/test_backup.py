@@ -41,7 +41,7 @@ def submitted(suite: RunningSuite, number: int) -> str:
 def test_back_up_and_restore(old: RunningSuite, tmp_path: Path) -> None:
     for number in range(20):
         submitted(old, number)
-    node = {"node_id": "far-box", "hostname": "far-box", "cpu_cores": 4, "memory_gb": 16}
+    node = {"node_id": "far-box", "hostname": "far-box", "cpu_cores": 4, "memory_gb": 16, "work_types": ["x"]}
     old.post("node-registry", "/api/v1/nodes/register", node)
     old.post("node-registry", "/api/v1/nodes/far-box/drain", {})
     held = old.post("gpu-orchestrator", "/api/v1/gpu/reserve", {"gpu_indices": [], "required_mb": 64})
