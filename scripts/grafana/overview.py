@@ -211,6 +211,19 @@ _NATS = Row(
             "bytes",
         ),
         Panel(
+            "Disk of JetStream",
+            "The share of what a server may store; at 1 it accepts nothing more.",
+            {"{{server}}": "compute_nats_server_stored_bytes / (compute_nats_server_store_limit_bytes > 0)"},
+            "percentunit",
+            steps=bad_from(0.8, 0.95),
+            most=1,
+        ),
+        Panel(
+            "Server connections",
+            "To each NATS server.",
+            {"{{server}} connections": "compute_nats_server_connections"},
+        ),
+        Panel(
             "Slow consumers",
             "Messages that were dropped because a service could not keep up; the log is read again then.",
             {"{{service}} {{instance}}": "increase(compute_nats_slow_consumers_total[$__rate_interval])"},

@@ -189,6 +189,8 @@ def test_what_prometheus_says_is_so(suite: RunningSuite, prometheus: Prometheus)
     assert value(f'compute_memory_bytes{{{gpu}, kind="reserved"}}') == 2000 * 2**20
     assert value(f"compute_gpu_power_limit_watts{{{gpu}}}") == 450
     assert value('compute_jetstream_messages{stream="COMPUTE_WORK"}') > 10
+    assert value("compute_nats_server_store_limit_bytes") == 20 * 2**30
+    assert value("compute_nats_server_connections") > len(SERVICES)
     assert suite.get("work-marshaling", "/api/v1/stats")["pending"] == 1
 
 

@@ -20,6 +20,7 @@ from node_registry.bus_handlers import BusHandlers
 from node_registry.event_stream import EventStream
 from node_registry.metrics import NodesCollector, events_counter
 from node_registry.registrar import WRITER, Registrar
+from node_registry.server_figures import ServerFigures
 from node_registry.settings import Settings
 from node_registry.stores import store_for
 from node_registry.system_events import SystemEvents
@@ -60,6 +61,8 @@ class NodeRegistry(Service):
         self._streams = StreamWatch(self.name, self.bus, buckets)
         registry.register(self._streams)
         self.system_events = SystemEvents(settings)
+        self._servers = ServerFigures(self.system_events.ask)
+        registry.register(self._servers)
         self._replayed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -81,6 +84,7 @@ class NodeRegistry(Service):
         self.bus.on_connect(self._on_connect)
         await self.system_events.start()
         self._streams.start()
+        self._servers.start()
         if self.bus.connected:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._replayed.wait(), REPLAY_SECONDS)
@@ -93,6 +97,7 @@ class NodeRegistry(Service):
     async def stop(self) -> None:
         await end_tasks(self._tasks)
         await self._streams.stop()
+        await self._servers.stop()
         self.stream.close()
         await self.system_events.stop()
         await self.store.close(write=self.registrar.is_writer)

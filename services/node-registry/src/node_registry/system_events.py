@@ -97,6 +97,22 @@ class SystemEvents:
             return True, NOT_CONFIGURED
         return self._bus.connected, self._bus.detail
 
+    async def ask(self, subject: str, question: dict[str, object] | None = None) -> list[bytes]:
+        """What every server of the cluster answers; nothing without a system account or connection."""
+        bus, answers = self._bus, []
+        if bus is None or not bus.connected:
+            return []
+        with contextlib.suppress(nats.errors.Error, Problem, TimeoutError, asyncio.TimeoutError):
+            inbox = bus.client.new_inbox()
+            subscription = await bus.client.subscribe(inbox)
+            try:
+                await bus.client.publish(subject, wire_json.dump(question or {}), reply=inbox)
+                while True:
+                    answers.append((await subscription.next_msg(LIST_QUIET_SECONDS)).data)
+            finally:
+                await subscription.unsubscribe()
+        return answers
+
     async def _connected(self, msg: Msg) -> None:
         event = _parse(msg)
         if event is not None:
@@ -112,24 +128,14 @@ class SystemEvents:
 
     async def _list(self) -> None:
         """What is open already; told again at every connect, since events were missed meanwhile."""
-        self._connections.begin()
-        found: list[tuple[str, Key]] = []
-        bus = self._bus
-        if bus is None:
+        if self._bus is None:
             return
-        with contextlib.suppress(nats.errors.Error, Problem, TimeoutError, asyncio.TimeoutError):
-            inbox = bus.client.new_inbox()
-            subscription = await bus.client.subscribe(inbox)
-            try:
-                ask = wire_json.dump({"limit": MOST_LISTED, "auth": True})
-                await bus.client.publish(LIST_SUBJECT, ask, reply=inbox)
-                while True:
-                    answer = await subscription.next_msg(LIST_QUIET_SECONDS)
-                    for account, name, key in _open_connections(answer.data):
-                        self._note_account(account)
-                        found += [(name, key)] if speaks_for(name, account) else []
-            finally:
-                await subscription.unsubscribe()
+        self._connections.begin()
+        answers = await self.ask(LIST_SUBJECT, {"limit": MOST_LISTED, "auth": True})
+        found: list[tuple[str, Key]] = []
+        for account, name, key in (each for answer in answers for each in _open_connections(answer)):
+            self._note_account(account)
+            found += [(name, key)] if speaks_for(name, account) else []
         self._connections.listed(found)
         log.info("disconnect events are heard", connections=len(found))
 
