@@ -90,6 +90,8 @@ def _addresses() -> str:
     lines += [
         "# Where the embedded NATS of `compute up` listens (Compose: COMPUTE_BIND)",
         "NATS_HOST=127.0.0.1",
+        "# 1: beyond loopback it wants no login either; for a network you trust wholly",
+        "NATS_ALLOW_NO_LOGIN=",
     ]
     lines += ["# Authorities (PEM) by which the CLI verifies services that speak TLS", "COMPUTE_TLS_CA="]
     lines += ["# Where Prometheus and Grafana listen on this host (no login), and their ports"]
