@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nats
 import nats.errors
 import nats.js.errors
 import pytest
 from nats.js.api import StreamConfig
 
-from tests.support.compose import ROOT, bridge_address, compose_command, require_docker, state_of
+from tests.support.compose import ROOT, Compose, bridge_address, compose_command, state_of
 from tests.support.docker_proxy import docker
 from tests.support.ports import free_ports
 from tests.support.suite import wait_for
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NAMES = [f"computetest-nats-{number}" for number in (1, 2, 3)]
 PASSWORD = "n4tsPassword"
+KEY = "a-key-of-the-whole-cluster-0123456789"
 
 
 class Hosts:
@@ -31,7 +33,7 @@ class Hosts:
 
     def __init__(self, folder: Path) -> None:
         self.address = bridge_address()
-        ports = free_ports(6)
+        self.queue_port, *ports = free_ports(7)
         self.clients, self.routes = ports[:3], ports[3:]
         self.folder = folder
 
@@ -60,7 +62,8 @@ class Hosts:
             "NODE_HOSTNAME": f"host-{host + 1}",
             "NATS_PORT": str(self.clients[host]),
             "NATS_CLUSTER_PORT": str(self.routes[host]),
-            "COMPUTE_API_KEY": "key",
+            "WORK_MARSHALING_PORT": str(self.queue_port),
+            "COMPUTE_API_KEY": KEY,
             "NATS_PASSWORD": PASSWORD,
             "NATS_SYS_PASSWORD": "s1sPassword",
             "NATS_CLUSTER_PASSWORD": "r0utesPassword",
@@ -68,8 +71,8 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    require_docker()
+def hosts(project: Compose, tmp_path: Path) -> Iterator[Hosts]:
+    project("down", "-v", "--remove-orphans")
     found = Hosts(tmp_path)
     try:
         for host in range(3):
@@ -122,3 +125,26 @@ async def _acknowledged(log: Any) -> bool:
     except (nats.js.errors.Error, nats.errors.Error):
         return False
     return True
+
+
+async def test_the_queue_of_a_host_keeps_its_log_on_all_three_and_wants_the_key(hosts: Hosts) -> None:
+    hosts.compose(0, "up", "-d", "work-marshaling")
+    url = f"http://{hosts.address}:{hosts.queue_port}"
+    async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+        await until(lambda: _ready(http), 60)
+        work = {"work_type": "anything", "payload": {}}
+        assert (await http.post("/api/v1/work/submit", json=work)).status_code == 401
+        key = {"Authorization": f"Bearer {KEY}"}
+        assert (await http.post("/api/v1/work/submit", json=work, headers=key)).status_code == 202
+    client = await nats.connect(hosts.url(2), user="compute", password=PASSWORD)
+    info = await client.jetstream(timeout=10).stream_info("COMPUTE_WORK")
+    assert info.config.num_replicas == 3
+    assert info.state.messages >= 1
+    await client.close()
+
+
+async def _ready(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/readyz")).status_code == 200
+    except httpx.HTTPError:
+        return False
