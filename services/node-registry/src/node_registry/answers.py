@@ -88,9 +88,15 @@ def state_fields(row: Row) -> JsonObject:
         "gpu_utilization": gpus,
         "utilization_score": max((value for value in (cpu, memory, *gpus) if value is not None), default=0.0),
         "active_jobs": _last(beat.active_jobs, said.active_jobs) or 0,
-        "memory_level": _last(beat.memory_level, said.memory_level) or MemoryLevel.OK,
+        "memory_level": memory_level(row),
         "warnings": warnings_of(row),
     }
+
+
+def memory_level(row: Row) -> MemoryLevel:
+    """The level its last heartbeat, else its document told."""
+    beat, said = row.record.beat or _NOTHING, row.profile.announced or _NOTHING
+    return _last(beat.memory_level, said.memory_level) or MemoryLevel.OK
 
 
 def warnings_of(row: Row) -> list[str]:

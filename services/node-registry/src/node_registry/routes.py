@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
-from compute_common.bus import Bus
 from compute_common.ids import Identifier
 from compute_common.problems import not_found
 from compute_common.schemas.node import (
@@ -26,19 +25,19 @@ from compute_common.times import utc_now
 from node_registry.answers import single_json
 from node_registry.event_stream import EventStream
 from node_registry.filters import ListFilter, NodeFilter
-from node_registry.overview import Overview, overview, stats
 from node_registry.pages import list_page, query_answer
 from node_registry.registrar import Registrar
+from node_registry.status.document import stats
 from node_registry.table import NodeTable
 
 
-def routers(registrar: Registrar, table: NodeTable, stream: EventStream, bus: Bus) -> Sequence[APIRouter]:
+def routers(registrar: Registrar, table: NodeTable, stream: EventStream) -> Sequence[APIRouter]:
     """Queries and events first: their paths are more specific than `/nodes/{node_id}`."""
     return [
         _messages(registrar),
         _queries(table),
         _events(stream),
-        _summary(table, bus),
+        _summary(table),
         _nodes(registrar, table),
     ]
 
@@ -109,19 +108,14 @@ def _events(stream: EventStream) -> APIRouter:
     return router
 
 
-def _summary(table: NodeTable, bus: Bus) -> APIRouter:
+def _summary(table: NodeTable) -> APIRouter:
     router = new_router("summary")
 
     @router.get("/stats", response_model=NodeStats, deprecated=True)
     @router.get("/api/v1/stats", response_model=NodeStats)
     async def statistics() -> NodeStats:
         """How many nodes there are, by tier."""
-        return stats(table)
-
-    @router.get("/api/v1/overview", response_model=Overview)
-    async def whole() -> Overview:
-        """Nodes, GPUs, instances, queue and warnings in one document."""
-        return await overview(table, bus)
+        return stats(list(table.rows()), utc_now())
 
     return router
 

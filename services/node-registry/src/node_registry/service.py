@@ -14,6 +14,7 @@ from compute_common.lease import Lease
 from compute_common.shell import Service
 from compute_common.shell.nats_metrics import StreamWatch
 from compute_common.shell.service import Check
+from compute_common.shell.session import session_router
 from compute_common.tasks import end_tasks, every
 from node_registry import routes
 from node_registry.bus_handlers import BusHandlers
@@ -22,6 +23,9 @@ from node_registry.metrics import NodesCollector, events_counter
 from node_registry.registrar import WRITER, Registrar
 from node_registry.server_figures import ServerFigures
 from node_registry.settings import Settings
+from node_registry.status.feed import Feed
+from node_registry.status.routes import status_router
+from node_registry.status.watch import Watch
 from node_registry.stores import store_for
 from node_registry.system_events import SystemEvents
 from node_registry.table import NodeTable
@@ -63,11 +67,17 @@ class NodeRegistry(Service):
         self.system_events = SystemEvents(settings)
         self._servers = ServerFigures(self.system_events.ask)
         registry.register(self._servers)
+        self._watch = Watch(self.bus, self.table)
+        self._feed = Feed(self.table, self._watch)
         self._replayed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def routers(self) -> Sequence[APIRouter]:
-        return routes.routers(self.registrar, self.table, self.stream, self.bus)
+        return [
+            status_router(self._feed),
+            session_router(self.settings.key_ring()),
+            *routes.routers(self.registrar, self.table, self.stream),
+        ]
 
     def checks(self) -> dict[str, Check]:
         return {
@@ -84,6 +94,8 @@ class NodeRegistry(Service):
         self.bus.on_connect(self._on_connect)
         await self.system_events.start()
         self._streams.start()
+        await self._watch.start()
+        await self._feed.start()
         self._servers.start()
         if self.bus.connected:
             with contextlib.suppress(TimeoutError):
@@ -96,6 +108,8 @@ class NodeRegistry(Service):
 
     async def stop(self) -> None:
         await end_tasks(self._tasks)
+        await self._feed.stop()
+        await self._watch.stop()
         await self._streams.stop()
         await self._servers.stop()
         self.stream.close()

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from compute_common.access.api_keys import ApiKey, Scope, digest, key_of
 from compute_common.access.key_file import KeyFileError, read_keys
+from compute_common.access.sessions import session_key
 from compute_common.times import utc_now
 
 log = structlog.get_logger("keys")
@@ -48,6 +49,15 @@ class KeyRing:
         if own is not None and hmac.compare_digest(digest(token), own.sha256):
             return own
         return key_of(token, self._keys, utc_now())
+
+    def find_session(self, cookie: str) -> ApiKey | None:
+        """The valid key that bought this session, as a reader."""
+        self._look()
+        return session_key(cookie, self._by_id, utc_now())
+
+    def _by_id(self, key_id: str) -> ApiKey | None:
+        own = self._environment
+        return own if own is not None and key_id == own.key_id else self._keys.get(key_id)
 
     def _look(self) -> None:
         now = self._clock()

@@ -6,14 +6,20 @@ from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from compute_common.access.api_keys import ApiKey, Scope
 from compute_common.access.bucket import Bucket
 from compute_common.access.keyring import KeyRing
-from compute_common.access.scopes import needed_scope
+from compute_common.access.scopes import SAFE_METHODS, needed_scope
+from compute_common.access.sessions import COOKIE
 from compute_common.problems import Problem
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/"})
+SESSION_PATH = "/api/v1/session"
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/", SESSION_PATH})
+_OWN_PAGES: frozenset[str | None] = frozenset(
+    {None, "same-origin", "none"}
+)  # None: browsers tell it over TLS and to loopback only
 MAX_TOKEN = 512
 log = structlog.get_logger("access")
 
@@ -33,7 +39,8 @@ class Guard:
         """None when the request may pass: 401 without a valid key, 403 beyond its scope, 429 too soon."""
         if path in OPEN_PATHS or not self.ring.required:
             return None
-        key = self.ring.find(shown_token(headers))
+        token = shown_token(headers)
+        key = self.ring.find(token) if token else self._session(method, headers)
         if key is None:
             return _unauthorized()
         needed = needed_scope(method, path)
@@ -43,6 +50,14 @@ class Guard:
         if refusal is None and needed is Scope.ADMIN:  # what operators do is written down
             log.info("admin request", key_id=key.key_id, method=method, path=path[:300])
         return refusal
+
+    def _session(self, method: str, headers: Headers) -> ApiKey | None:
+        """A browser's cookie: good for reading, from our own pages."""
+        if method not in SAFE_METHODS or "cookie" not in headers:
+            return None
+        if headers.get("sec-fetch-site") not in _OWN_PAGES:
+            return None
+        return self.ring.find_session(cookie_parser(headers["cookie"]).get(COOKIE, ""))
 
     def _too_soon(self, key: ApiKey) -> Problem | None:
         rate = key.requests_per_s or self._requests_per_s
