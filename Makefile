@@ -51,6 +51,7 @@ env: .venv/.run-ready
 	@$(PY) scripts/env_example.py > env.shared.example
 
 docs: .venv/.dev-ready
+	@$(PY) -m scripts.dashboards
 	@$(PY) -m scripts.api_reference > docs/api.md
 	@$(PY) -m scripts.nats_reference > docs/nats-subjects.md
 	@$(PY) -m scripts.nats_reference --asyncapi > docs/asyncapi.yaml
