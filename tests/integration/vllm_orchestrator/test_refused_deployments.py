@@ -136,3 +136,28 @@ async def test_a_host_that_takes_nothing_new_gets_nothing(
             assert word in answer.json()["detail"]
         assert (await client.get(INSTANCES)).json()["count"] == 0
         assert (await gpu.get("/api/v1/gpu/reservations")).json()["count"] == 0
+
+
+async def test_a_host_without_an_orchestrator_is_passed_over(
+    nats_server: NatsServer, tmp_path: Path, bus: Bus
+) -> None:
+    """Its detector announces cards, but nobody there could start an engine: another host, or a refusal."""
+    home = tmp_path / "home"
+    model_folders(home / "models")
+    card = {"index": 0, "name": "NVIDIA H100 80GB HBM3", "vram_mb": 81_559, "compute_capability": "9.0"}
+    async with registry(nats_server) as nodes, serving(orchestrator(nats_server, home)) as client:
+        document = {"node_id": "ghost", "hostname": "ghost", "managed": True, "gpus": [card]}
+        await bus.publish(subjects.NODES_ANNOUNCE, document)
+
+        async def known() -> Any:
+            return (await nodes.get("/api/v1/nodes/ghost")).status_code
+
+        await until(known, lambda status: status == 200, 10)
+        answer = await client.post("/api/v1/vllm/plan", json={"model_name": "whole"})
+        assert {
+            "layout": "host ghost",
+            "reason": "no orchestrator answers there, so nothing can be started",
+        } in (answer.json()["rejected"])
+        refused = await client.post("/api/v1/vllm/deploy", json={"model_name": "whole"})
+        assert refused.status_code == 409, refused.text
+        assert "ghost: no orchestrator answers there" in refused.json()["detail"]

@@ -25,6 +25,10 @@ STATES_SECONDS = 1
 MAX_ASKED = 64
 
 
+class NobodyThereError(Exception):
+    """No program listens for the host's orchestrator."""
+
+
 class Hosts:
     """The live inventory. A registry or ledger that is away makes it smaller or older, never an error."""
 
@@ -63,7 +67,10 @@ class Hosts:
 
     async def _looked_at(self, host: Host) -> Host:
         """Another host by the word of its ledger and of its orchestrator."""
-        with_memory, told = await asyncio.gather(self._with_states(host), self._told(host.node_id))
+        try:
+            with_memory, told = await asyncio.gather(self._with_states(host), self._told(host.node_id))
+        except NobodyThereError:
+            return replace(host, closed="no orchestrator answers there, so nothing can be started")
         if told is None:
             return with_memory
         engines = host.engines | frozenset(told.engines or ())
@@ -77,7 +84,11 @@ class Hosts:
         try:
             answer = await self._bus.request(subject, {"equipment_only": True}, STATES_SECONDS)
             return NodeInstances.model_validate(answer)
-        except (Problem, ValidationError):
+        except Problem as problem:
+            if problem.cause == "no-responder":
+                raise NobodyThereError from problem
+            return None
+        except ValidationError:
             return None
 
     async def _nodes(self) -> list[Node]:
