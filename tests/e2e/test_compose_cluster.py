@@ -130,12 +130,8 @@ async def _acknowledged(log: Any) -> bool:
 async def test_the_queue_of_a_host_keeps_its_log_on_all_three_and_wants_the_key(hosts: Hosts) -> None:
     hosts.compose(0, "up", "-d", "work-marshaling")
     url = f"http://{hosts.address}:{hosts.queue_port}"
-    async with httpx.AsyncClient(base_url=url, timeout=10) as http:
-        await until(lambda: _ready(http), 60)
-        work = {"work_type": "anything", "payload": {}}
-        assert (await http.post("/api/v1/work/submit", json=work)).status_code == 401
-        key = {"Authorization": f"Bearer {KEY}"}
-        assert (await http.post("/api/v1/work/submit", json=work, headers=key)).status_code == 202
+    wait_for(lambda: _ready(url), 60)
+    assert (_submitted(url), _submitted(url, Authorization=f"Bearer {KEY}")) == (401, 202)
     client = await nats.connect(hosts.url(2), user="compute", password=PASSWORD)
     info = await client.jetstream(timeout=10).stream_info("COMPUTE_WORK")
     assert info.config.num_replicas == 3
@@ -143,8 +139,13 @@ async def test_the_queue_of_a_host_keeps_its_log_on_all_three_and_wants_the_key(
     await client.close()
 
 
-async def _ready(http: httpx.AsyncClient) -> bool:
+def _submitted(url: str, **headers: str) -> int:
+    work = {"work_type": "anything", "payload": {}}
+    return httpx.post(f"{url}/api/v1/work/submit", json=work, headers=headers, timeout=10).status_code
+
+
+def _ready(url: str) -> bool:
     try:
-        return (await http.get("/readyz")).status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
     except httpx.HTTPError:
         return False
