@@ -32,6 +32,7 @@ KillMode=mixed
 TimeoutStopSec={STOP_SECONDS}
 Restart=on-failure
 RestartSec=2
+RestartPreventExitStatus=78
 
 [Install]
 WantedBy=default.target
