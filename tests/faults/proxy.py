@@ -28,9 +28,15 @@ class Proxy:
 
     async def cut(self, seconds: float) -> None:
         """Break every connection, and take none for so long."""
+        await self.down()
+        await asyncio.sleep(seconds)
+        self.up()
+
+    async def down(self) -> None:
         self._is_cut = True
         await end_tasks(self._open)
-        await asyncio.sleep(seconds)
+
+    def up(self) -> None:
         self._is_cut = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,41 +12,54 @@ from tests.support import waiting
 from tests.support.ports import free_ports
 
 CONFIG = """\
-listen: "127.0.0.1:{port}"
+listen: "{address}:{port}"
 server_name: "{name}"
 max_payload: 1MB
 jetstream {{ store_dir: "{home}/store", max_memory_store: 64MB, max_file_store: {disk} }}
 """
 CLUSTER = """\
-cluster {{ name: "three", listen: "127.0.0.1:{port}", routes: [{routes}] }}
+cluster {{ name: "three", listen: "127.0.0.1:{port}", no_advertise: true, routes: [{routes}] }}
 """
 
 
 class Server:
     """One server by its configuration file; can be killed and started again on its store."""
 
-    def __init__(self, home: Path, name: str, port: int, disk: str = "1GB", cluster: str = "") -> None:
+    def __init__(
+        self,
+        home: Path,
+        name: str,
+        port: int,
+        *,
+        disk: str = "1GB",
+        cluster: str = "",
+        address: str = "127.0.0.1",
+    ) -> None:
         home.mkdir(parents=True)
-        self.name, self.port = name, port
+        self.name, self.port, self._address = name, port, address
         self._config = home / "nats.conf"
-        self._config.write_text(CONFIG.format(port=port, name=name, home=home, disk=disk) + cluster)
+        text = CONFIG.format(address=address, port=port, name=name, home=home, disk=disk)
+        self._config.write_text(text + cluster)
         self._log = home / "nats.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self._address}:{self.port}"
 
-    async def start(self) -> None:
+    @property
+    def argv(self) -> list[str]:
         binary = find_binary()
         assert binary is not None
+        return [str(binary), "-c", str(self._config)]
+
+    async def start(self) -> None:
         with self._log.open("ab") as out:
-            argv = [str(binary), "-c", str(self._config)]
-            self._process = subprocess.Popen(argv, stdout=out, stderr=out)  # noqa: ASYNC220  (returns at once)
+            self._process = subprocess.Popen(self.argv, stdout=out, stderr=out)  # noqa: ASYNC220  (returns at once)
         await waiting.until(self._listens)
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
+        with contextlib.suppress(OSError), socket.create_connection((self._address, self.port), 0.2):
             return True
         return False
 
@@ -57,11 +70,17 @@ class Server:
         self._process = None
 
 
-def three(home: Path) -> list[Server]:
-    """Three servers of one cluster, not started."""
+def three(home: Path, address: str = "127.0.0.1") -> list[Server]:
+    """Three servers of one cluster, not started; clients reach them at `address`."""
     ports = free_ports(6)
     routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports[3:])
     return [
-        Server(home / f"s{n}", f"s{n}", ports[n], cluster=CLUSTER.format(port=ports[3 + n], routes=routes))
+        Server(
+            home / f"s{n}",
+            f"s{n}",
+            ports[n],
+            cluster=CLUSTER.format(port=ports[3 + n], routes=routes),
+            address=address,
+        )
         for n in range(3)
     ]

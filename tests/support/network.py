@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 _IP = shutil.which("ip") or "/sbin/ip"
@@ -71,6 +72,49 @@ def _ip(*words: str) -> None:
     done = subprocess.run([_IP, *words], capture_output=True, text=True, check=False, timeout=20)
     if done.returncode != 0:
         raise NoNamespaceError(f"no network namespace can be made here: {done.stderr.strip()}")
+
+
+class Star:
+    """Hosts that reach this process's own network, at `centre`, and not one another."""
+
+    def __init__(self, hosts: int) -> None:
+        mark = uuid4().hex[:6]
+        net = 16 + int(mark[:2], 16) % 200
+        self.centre = f"10.196.{net}.1"
+        self.hosts = [Host(f"cs-{mark}-{n}", f"10.196.{net}.{11 + n}") for n in range(hosts)]
+        self._cables = [f"s{mark}{n}" for n in range(hosts)]
+
+    def lay(self) -> None:
+        for host, cable in zip(self.hosts, self._cables, strict=True):
+            _ip("netns", "add", host.name)
+            far = f"{cable}b"
+            _ip("link", "add", cable, "type", "veth", "peer", "name", far, "netns", host.name)
+            _ip("address", "add", self.centre, "peer", host.address, "dev", cable)
+            _ip("link", "set", cable, "up")
+            _ip("-n", host.name, "address", "add", host.address, "peer", self.centre, "dev", far)
+            for device in (far, "lo"):
+                _ip("-n", host.name, "link", "set", device, "up")
+
+    def cable(self, number: int, state: Literal["up", "down"]) -> None:
+        """Pull a host's cable, or plug it in: silence, not a refusal."""
+        _ip("link", "set", self._cables[number], state)
+
+    def remove(self) -> None:
+        for host in self.hosts:
+            subprocess.run([_IP, "netns", "delete", host.name], capture_output=True, check=False, timeout=20)
+
+
+@contextmanager
+def star(hosts: int) -> Iterator[Star]:
+    """Gone at the end. NoNamespaceError where this process may not make it."""
+    if os.geteuid() != 0 or not Path(_IP).exists():
+        raise NoNamespaceError("needs root and iproute2 to make network namespaces")
+    made = Star(hosts)
+    try:
+        made.lay()
+        yield made
+    finally:
+        made.remove()
 
 
 @contextmanager
