@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from compute_common import subjects
+from compute_common import probe, subjects
 from compute_common.bus import Bus
+from compute_node.program import ALIVE_SECONDS
 from tests.integration.compute_node.test_worker import cluster
 from tests.integration.work_marshaling.cluster import ended, submit
 from tests.support import waiting
@@ -70,6 +71,27 @@ async def test_it_joins_by_itself_and_leaves_at_once(nats_server: NatsServer, bu
             return ((await registered(bus)) or {}).get("work_types") == []
 
         await waiting.until(left)
+
+
+async def test_a_container_can_tell_whether_it_is_connected(
+    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sign of life is written while NATS is there, and the probe believes it for 15 s."""
+    sign = tmp_path / "alive"
+    monkeypatch.setenv("COMPUTE_NODE_ALIVE_FILE", str(sign))
+    monkeypatch.setenv("PROBE_FILE", str(sign))
+    assert probe.main() == 1
+    async with node_program(nats_server.url):
+
+        async def alive() -> bool:
+            return probe.main() == 0
+
+        await waiting.until(alive, 15)
+        nats_server.stop()
+        await asyncio.sleep(1)  # for a touch that was under way
+        os.utime(sign, (0, 0))
+        await asyncio.sleep(ALIVE_SECONDS + 1)  # and nothing touches it again
+        assert probe.main() == 1
 
 
 @asynccontextmanager

@@ -1,9 +1,15 @@
 """The node program: a worker with the built-in handlers for this host's model instances."""
 
+import asyncio
+from pathlib import Path
+
+from compute_common.tasks import end_tasks, every
 from compute_node.inference import Inference
 from compute_node.instances import Instances
 from compute_node.settings import NodeSettings
 from compute_node.worker import Worker
+
+ALIVE_SECONDS = 4.0
 
 
 class NodeProgram:
@@ -21,6 +27,7 @@ class NodeProgram:
             managed=True,
         )
         self.instances = Instances(self.worker.bus, node_id, settings.reachable_engines)
+        self._alive_file = settings.compute_node_alive_file
         self._inference = Inference(self.instances)
         self.worker.handles("inference")(self._inference.inference)
         self.worker.handles("embedding")(self._inference.embedding)
@@ -28,8 +35,14 @@ class NodeProgram:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         await self.instances.start()
+        signs = asyncio.create_task(every(ALIVE_SECONDS, self._sign)) if self._alive_file else None
         try:
             await self.worker.run()
         finally:
+            await end_tasks([signs])
             await self.instances.stop()
             await self._inference.close()
+
+    async def _sign(self) -> None:
+        if self._alive_file is not None and self.worker.bus.connected:
+            await asyncio.to_thread(Path.touch, self._alive_file)

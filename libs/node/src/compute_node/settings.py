@@ -1,5 +1,7 @@
 """The settings of the node program, from the contract's environment names."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from compute_common.access.engine_settings import EngineHostSettings
@@ -27,4 +29,9 @@ class NodeSettings(EngineHostSettings):
         ge=0,
         validation_alias=env("COMPUTE_NODE_GRACE_SECONDS"),
         description="How long SIGTERM waits for running items before it hands them back",
+    )
+    compute_node_alive_file: Path | None = Field(
+        None,
+        validation_alias=env("COMPUTE_NODE_ALIVE_FILE"),
+        description="Touched every few seconds while NATS is connected, for a container's health check",
     )
