@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from compute_cli import log_files
 from compute_cli.children import Child, end_groups, recorded_process, write_record
 from tests.support.waiting import until
 
@@ -64,3 +65,27 @@ async def test_groups_end_with_what_they_forked(tmp_path: Path, stubborn: bool) 
     await end_groups([parent], 0.5)
     await asyncio.wait_for(reaper, 5)
     await until(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE)
+
+
+SAY = "print('more', flush=True); time.sleep(0.001)"
+
+
+async def test_the_log_of_a_program_that_runs_on_is_cut(tmp_path: Path) -> None:
+    """It appends: nothing is lost that it says afterwards, and what it said last is kept beside."""
+    log = tmp_path / "loud.log"
+    log.write_text("old\n" * (log_files.MAX_LOG_BYTES // 4))
+    talks = f"import time; print('one', flush=True); time.sleep(0.1)\nwhile True: {SAY}"
+    loud = child(tmp_path, [])
+    loud.argv, loud.log = [sys.executable, "-c", talks], log
+    await loud.start()
+    await until(lambda: log.stat().st_size > log_files.MAX_LOG_BYTES + 1000)
+    loud.bound_log()
+    assert log.stat().st_size < 1 << 20
+    assert "more" in (tmp_path / "loud.log.1").read_text()
+    await until(lambda: log.read_text().startswith("more\n"))
+    before = log.stat().st_size
+    await until(lambda: log.stat().st_size > before)
+    loud.bound_log()  # small: left alone
+    assert log.stat().st_size >= before
+    loud.signal(signal.SIGKILL)
+    await loud.wait()

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from compute_cli import log_files
+
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 10.0
 STEADY_SECONDS = 30.0
-MAX_LOG_BYTES = 10 << 20
 POLL_SECONDS = 0.05
 
 Say = Callable[[str], None]
@@ -59,9 +60,13 @@ class Child:
             await self.process.wait()
         self.record.unlink(missing_ok=True)
 
+    def bound_log(self) -> None:
+        """Keep what it writes from growing without end."""
+        log_files.cut(self.log)
+
     async def _spawn(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        _rotate(self.log)
+        log_files.set_aside(self.log)
         with self.log.open("ab") as out:
             self.process = await asyncio.create_subprocess_exec(
                 *self.argv,
@@ -126,11 +131,6 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _rotate(log: Path) -> None:
-    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        log.replace(log.with_suffix(log.suffix + ".1"))
 
 
 def _how(code: int) -> str:

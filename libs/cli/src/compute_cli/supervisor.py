@@ -26,7 +26,7 @@ from compute_common.access.listening import REFUSED, refusal_to_listen
 from compute_common.access.tls import own_context
 from compute_common.settings import CommonSettings
 from compute_common.shell.rest_settings import RestSettings
-from compute_common.tasks import end_tasks
+from compute_common.tasks import end_tasks, every
 from compute_common.wire_json import validation_errors
 
 NODE_STOP_SECONDS = 1.2
@@ -35,6 +35,7 @@ ENGINE_STOP_SECONDS = 1.0
 NATS_STOP_SECONDS = 0.5
 READY_SECONDS = 60.0
 START_RETRIES = 3
+LOG_LOOK_SECONDS = 10.0
 
 
 class SuiteError(Exception):
@@ -69,6 +70,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._lock: IO[str] | None = None
         self._doorkeeper: asyncio.Task[None] | None = None
+        self._logs: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; SuiteError when it cannot be. Returns when all services are ready."""
@@ -89,6 +91,7 @@ class Supervisor:
             )
         if self._with_node:
             await self._launch("compute-node", [sys.executable, "-m", "compute_node"])
+        self._logs = asyncio.create_task(every(LOG_LOOK_SECONDS, self._bound_logs), name="logs")
         write_suite(self._suite, self._urls, os.getpid())
         await self._wait_ready()
 
@@ -109,7 +112,7 @@ class Supervisor:
         """End everything that `start` started, engines included, within five seconds."""
         if self._lock is None:
             return
-        await end_tasks([self._doorkeeper])
+        await end_tasks([self._doorkeeper, self._logs])
         nats = self._children.pop("nats", None)
         node = self._children.pop("compute-node", None)
         if node is not None:
@@ -123,6 +126,10 @@ class Supervisor:
             await _end([nats], NATS_STOP_SECONDS)
         (self._suite.run_records / "suite.json").unlink(missing_ok=True)
         self._lock.close()
+
+    async def _bound_logs(self) -> None:
+        for child in list(self._children.values()):
+            await asyncio.to_thread(child.bound_log)
 
     def _secrets(self, name: str) -> Mapping[str, str]:
         """What only this program is told: the registry hears the system account of our own NATS server."""
