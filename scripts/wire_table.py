@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from compute_common import subjects
-from compute_common.schemas import benchmark, gpu, node, vllm, work
+from compute_common.schemas import benchmark, checkup, gpu, node, vllm, work
 from compute_common.schemas.memory import NodeMemoryLevel
 from vllm_orchestrator.downloads.schemas import PullRequest, PullStatus
 from vllm_orchestrator.schemas import InstanceRef, StartOrder, StatusAsk
@@ -274,6 +274,26 @@ LEDGER = (
         "The memory level changed; at most once a minute and level",
     ),
 )
+HOSTS = (
+    Channel(
+        "compute.host.checkup.v1.{node}",
+        "request",
+        "anyone",
+        "that host's resource-detector",
+        None,
+        "What is wrong with that host, each with one fix; looked at now",
+        checkup.Checkup,
+    ),
+    Channel(
+        "compute.host.log.v1.{node}",
+        "request",
+        "anyone",
+        "that host's resource-detector",
+        checkup.LogAsk,
+        "The end of a program's log there, or what was added since `offset`; 256 KiB at most",
+        checkup.ProgramLog,
+    ),
+)
 MODELS = (
     Channel(
         subjects.VLLM_REQUEST,
@@ -379,6 +399,7 @@ GROUPS: tuple[tuple[str, str, tuple[Channel, ...]], ...] = (
         FAMILY,
     ),
     ("Memory", "`{node}` addresses one host.", LEDGER),
+    ("Hosts", "`{node}` addresses one host.", HOSTS),
     ("Models", "", MODELS),
     ("Benchmarks", "", BENCHMARKS),
 )

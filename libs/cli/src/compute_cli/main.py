@@ -9,6 +9,7 @@ from compute_cli.client import Refused
 from compute_cli.commands import (
     backup,
     bench,
+    doctor,
     host,
     join,
     keys,
@@ -35,6 +36,7 @@ _THIS_HOST: tuple[Callable[..., None], ...] = (
     host.down,
     host.node,
     host.serve,
+    doctor.doctor,
     backup.backup,
     backup.restore,
 )

@@ -30,7 +30,7 @@ HEARS = {
     "cancelled": subjects.WORK_CANCELLED,
     "reannounce": None,  # as it is called
 }
-IS_ASKED = ("compute.gpu.*.v1.{}", "compute.vllm.*.v1.{}")
+IS_ASKED = ("compute.gpu.*.v1.{}", "compute.vllm.*.v1.{}", "compute.host.*.v1.{}")
 
 
 @dataclass(frozen=True)

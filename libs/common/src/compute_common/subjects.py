@@ -75,3 +75,8 @@ def gpu_subject(verb: str, node_id: str) -> str:
 def vllm_subject(verb: str, node_id: str) -> str:
     """`compute.vllm.<verb>.v1.<node_id>`: a request to one host's orchestrator."""
     return f"compute.vllm.{verb}.v1.{token(node_id)}"
+
+
+def host_subject(verb: str, node_id: str) -> str:
+    """`compute.host.<verb>.v1.<node_id>`: a question about a host, to its resource detector."""
+    return f"compute.host.{verb}.v1.{token(node_id)}"

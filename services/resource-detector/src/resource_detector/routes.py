@@ -5,11 +5,13 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from compute_common.schemas.base import JsonObject
+from compute_common.schemas.checkup import Checkup
 from compute_common.shell.routing import new_router
 from resource_detector.answers import DetectAnswer, detect_answer, profile_answer
 from resource_detector.capabilities import Capabilities, ContainerLimits, capabilities, container_limits
 from resource_detector.detector import Detected, Detector
 from resource_detector.findings import Hardware
+from resource_detector.host_desk import HostDesk
 
 
 def router(detector: Detector, document: Callable[[Hardware], JsonObject]) -> APIRouter:
@@ -45,5 +47,17 @@ def router(detector: Detector, document: Callable[[Hardware], JsonObject]) -> AP
     async def limits() -> ContainerLimits:
         """Limits for containers on this host."""
         return container_limits((await detector.current()).hardware)
+
+    return routes
+
+
+def host_router(desk: HostDesk) -> APIRouter:
+    """What is wrong with this host."""
+    routes = new_router("host")
+
+    @routes.get("/api/v1/checkup", response_model=Checkup)
+    async def checkup() -> Checkup:
+        """Drivers, Docker, ports, NATS, clock, disk, models, limits: each ok, warn or bad with one fix."""
+        return await desk.checkup()
 
     return routes

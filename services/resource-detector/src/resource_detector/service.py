@@ -19,6 +19,7 @@ from resource_detector.announcer import Announcer
 from resource_detector.detection import Roots, detect
 from resource_detector.detector import STALLED, Detector
 from resource_detector.findings import Hardware
+from resource_detector.host_desk import HostDesk
 from resource_detector.settings import Settings
 from resource_detector.sources.nvidia import NvmlReader
 
@@ -38,6 +39,7 @@ class ResourceDetector(Service):
         self.announcer = Announcer(
             self.bus, self.detector, self.node_id, settings.heartbeat_seconds, labels_of(settings.node_labels)
         )
+        self.desk = HostDesk(settings, self.bus, self.node_id)
         self._tasks: list[asyncio.Task[None]] = []
         registry = self.metrics.registry
         self._seconds = Gauge(
@@ -51,7 +53,7 @@ class ResourceDetector(Service):
         return self.node_id
 
     def routers(self) -> Sequence[APIRouter]:
-        return [routes.router(self.detector, self.announcer.document)]
+        return [routes.router(self.detector, self.announcer.document), routes.host_router(self.desk)]
 
     def checks(self) -> dict[str, Check]:
         return {"detection": Check(self._detection, required=False)}
@@ -63,6 +65,7 @@ class ResourceDetector(Service):
         own = subjects.node_subject(self.node_id, "reannounce")
         await self.bus.subscribe(own, self._asked_by_name)
         await self.bus.subscribe(subjects.gpu_subject("level", self.node_id), self.announcer.memory_said)
+        await self.desk.serve()
         self.bus.on_connect(self.announcer.connected)
         self._tasks = [
             asyncio.create_task(every(self.settings.heartbeat_seconds, self.announcer.beat), name="beat"),
@@ -72,6 +75,7 @@ class ResourceDetector(Service):
     async def stop(self) -> None:
         await end_tasks(self._tasks)
         await self.announcer.stop()
+        await self.desk.stop()
         await self.detector.close()
 
     async def _look(self) -> None:

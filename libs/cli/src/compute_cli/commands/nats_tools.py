@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 def info(as_json: AsJson = False) -> None:
     """The server: name, version, clients' limit, and whether the work log can be used."""
-    show(_with_client(_info), as_json, lambda found: "\n".join(f"{key}: {found[key]}" for key in found))
+    show(with_client(_info), as_json, lambda found: "\n".join(f"{key}: {found[key]}" for key in found))
 
 
 def sub(
@@ -52,7 +52,7 @@ def sub(
         await client.flush()
         await left.wait()
 
-    _with_client(listen)
+    with_client(listen)
 
 
 def pub(
@@ -71,7 +71,7 @@ def pub(
             await client.publish(subject, data.encode())
             await client.flush()
 
-    _with_client(send)
+    with_client(send)
 
 
 def settings_here() -> NatsSettings:
@@ -90,7 +90,7 @@ def settings_here() -> NatsSettings:
     return NatsSettings.model_validate(joined(home))
 
 
-def _with_client(work: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
+def with_client(work: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
     """What `work` answers; leaves with a line that a person can act on."""
     try:
         return asyncio.run(_run(settings_here(), work))
