@@ -67,6 +67,7 @@ def test_names_images_and_the_way_to_the_host(services: dict[str, dict[str, Any]
         assert service["image"] == OTHERS.get(name, f"compute/{name}:0.1.0")
         assert service["extra_hosts"] == ["host.docker.internal:host-gateway"]
         assert service["restart"] == "unless-stopped"
+        assert service["logging"]["options"]["max-size"] == "10m"
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
 
