@@ -15,7 +15,9 @@ from tests.support.waiting import until
 async def listening(service: Service) -> AsyncIterator[str]:
     """The service's address while the block runs."""
     port = free_port()
-    config = uvicorn.Config(create_app(service), port=port, log_level="error", ws="none")
+    config = uvicorn.Config(
+        create_app(service), port=port, log_level="error", ws="none", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
