@@ -34,6 +34,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failure when it happens: a whole run takes a quarter of an hour."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        words = str(crash.message if crash else report.longrepr or "").splitlines() or [""]
+        print(f"\n{report.when} of {report.nodeid} failed: {words[0][:200]}", flush=True)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side (`-n`), a file's tests share a process, and all end-to-end tests their one suite."""
