@@ -32,6 +32,8 @@ ELSEWHERE = {
     r"make bench": "tests/perf/test_startup.py",
     r"make bench-rivals": "tests/perf/test_queue_rivals.py",
     r"make faults": "tests/faults",
+    r"make chaos": "tests/faults/test_chaos.py",
+    r"make soak": "tests/perf/test_soak.py",
     r"make test-vllm": "tests/vllm",
     r"make audit": "Makefile",
     r"git clone": ".ci/run",
