@@ -5,7 +5,7 @@ PY := .venv/bin/python
 TEST_PROCESSES ?= 2
 INPUTS := requirements-bootstrap.lock requirements-engine.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 
-.PHONY: setup run up down test check audit test-vllm bench bench-rivals faults test-deps lock env docs format clean
+.PHONY: setup run up down test check audit test-vllm bench bench-rivals faults chaos soak test-deps lock env docs format clean
 setup: .venv/.run-ready
 
 run: .venv/.run-ready
@@ -37,6 +37,12 @@ bench-rivals: .venv/.dev-ready .rivals/.ready
 
 faults: .venv/.dev-ready
 	FAULT_RUNS=500 FAULT_SECONDS=3600 FAULT_CLUSTERS=4 $(PY) -m pytest tests/faults -s $(ARGS)
+
+chaos: .venv/.dev-ready
+	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) $(PY) -m pytest tests/faults/test_chaos.py -s $(ARGS)
+
+soak: .venv/.dev-ready
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),1800) $(PY) -m pytest tests/perf/test_soak.py -s $(ARGS)
 
 test-deps:
 	@scripts/test-deps.sh
