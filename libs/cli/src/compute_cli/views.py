@@ -22,7 +22,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return out
 
 
-def nodes_table(nodes: Iterable[Row]) -> Table:
+def nodes_table(nodes: Sequence[Row]) -> Table:
+    """With a column of versions where several run."""
+    versions = [node.get("compute_version") for node in nodes]
+    mixed = len({version for version in versions if version}) > 1
     rows = (
         (
             node["node_id"],
@@ -33,10 +36,12 @@ def nodes_table(nodes: Iterable[Row]) -> Table:
             ", ".join(node.get("gpu_models", [])) or None,
             gib(node["gpu_vram_mb"]) if node.get("gpu_count") else None,
             ", ".join(node.get("supported_models") or []) or None,
+            *((node.get("compute_version"),) if mixed else ()),
         )
         for node in nodes
     )
-    return table("Nodes", ("node", "status", "tier", "threads", "RAM", "GPUs", "VRAM", "models"), rows)
+    columns = ("node", "status", "tier", "threads", "RAM", "GPUs", "VRAM", "models")
+    return table("Nodes", (*columns, "version") if mixed else columns, rows)
 
 
 def instances_table(instances: Iterable[Row]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from compute_common import subjects
+from compute_common import __version__, subjects
 from compute_common.bus import Bus, Message
 from compute_common.ids import new_id
 from compute_common.problems import Problem
@@ -62,6 +62,7 @@ class Presence:
             "work_types": [] if self._left else self.work_types,
             "slots": self._slots,
             "fenced": True,
+            "compute_version": __version__,
             "session": self.session,
         }
         if self._labels:

@@ -39,12 +39,18 @@ class Reports:
 
     async def progress(self, work_id: str, attempt: int, progress: Any = None) -> None:
         """Renew the lease; one that is lost is no harm, the next one follows."""
-        body = {"work_id": work_id, "node_id": self._node_id, "attempt": attempt, "progress": progress}
+        body = {
+            "work_id": work_id,
+            "node_id": self._node_id,
+            "attempt": attempt,
+            "progress": progress,
+            "v": 1,
+        }
         if self._bus.connected:
             await self._bus.client.publish(subjects.WORK_PROGRESS, wire_json.dump(body))
 
     async def _final(self, subject: str, work_id: str, attempt: int, more: dict[str, Any]) -> None:
-        body = {"work_id": work_id, "node_id": self._node_id, "attempt": attempt, **more}
+        body = {"work_id": work_id, "node_id": self._node_id, "attempt": attempt, "v": 1, **more}
         try:
             data = wire_json.dump(body)
         except (TypeError, ValueError) as error:

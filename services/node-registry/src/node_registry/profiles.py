@@ -93,6 +93,7 @@ def lasting_fields(
         "endpoints": _endpoints(document, instances),
         "boot_id": document.boot_id,
         "managed": document.managed,
+        "compute_version": document.compute_version,
         "fenced": document.fenced,
         "own_subjects": document.own_subjects,
         "cpu_cores": cpu.cores,

@@ -1,5 +1,6 @@
 """Hardware as the node document this host announces."""
 
+from compute_common import __version__
 from compute_common.schemas.base import JsonObject
 from compute_common.schemas.node import Cpu, Memory
 from resource_detector.detection import platform_of, tier_of
@@ -55,6 +56,7 @@ def node_document(
         "ipv4": host.ipv4,
         "boot_id": host.boot_id,
         "managed": True,
+        "compute_version": __version__,
         "heartbeat_seconds": heartbeat_seconds,
         "cpu": cpu_of(hardware).model_dump(mode="json", exclude_none=True),
         "memory": memory_of(hardware).model_dump(mode="json", exclude_none=True),

@@ -16,6 +16,8 @@ from compute_common.times import UtcTime
 MARSHALER = "work-marshaling"
 NODE_FAMILY = "compute.node."
 MOST_DECISIONS = 1024
+VERSION, DECISION_VERSION = 1, 2  # the newest `v` of records that this program knows; none said is 1
+NEWER = "newer-version"
 
 
 class Record(NamedTuple):
@@ -126,7 +128,11 @@ _NODE_VERBS: dict[str, type[Wire]] = {
 
 
 def parse(record: Record) -> Event | Refused:
-    """The event in `record`, or why it is none. Deterministic; never raises."""
+    """The event in `record`, or why it is none. Deterministic; never raises.
+
+    A record of a newer version counts where its known fields suffice; else it is set aside under a reason of
+    its own, and the program that wrote it will read it.
+    """
     try:
         body = wire_json.parse_object(record.body)
     except ValueError:
@@ -139,7 +145,13 @@ def parse(record: Record) -> Event | Refused:
         model = _MODELS.get(record.subject)
         return model.model_validate(body) if model else Refused("unknown-subject")  # type: ignore[return-value]
     except ValidationError:
-        return Refused("invalid-fields")
+        return Refused(NEWER if _is_newer(record.subject, body) else "invalid-fields")
+
+
+def _is_newer(subject: str, body: dict[str, Any]) -> bool:
+    version = body.get("v", 1)
+    known = DECISION_VERSION if subject == subjects.WORK_DECIDED else VERSION
+    return isinstance(version, int) and version > known
 
 
 def _from_node(subject: str, body: dict[str, Any]) -> Event | Refused:

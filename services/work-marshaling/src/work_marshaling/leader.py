@@ -17,6 +17,7 @@ from compute_common.ids import new_id
 from compute_common.lease import Lease, LeaseTerms
 from compute_common.problems import Problem
 from compute_common.tasks import end_tasks, every
+from work_marshaling.events import DECISION_VERSION
 from work_marshaling.log_reader import LogReader
 from work_marshaling.log_writer import ACK_SECONDS, LogWriter
 from work_marshaling.state import WorkState
@@ -101,7 +102,7 @@ class Leader:
 
     async def _publish(self, decision: dict[str, Any]) -> int:
         """Behind the last decision that the fold knows: one it does not know makes this a 409."""
-        body = wire_json.dump({**decision, "by": self.name, "v": 2})
+        body = wire_json.dump({**decision, "by": self.name, "v": DECISION_VERSION})
         last_seq = 0 if self._purged else self._state().leadership.decided_seq
         try:
             seq = await self._writer.publish_after(subjects.WORK_DECIDED, body, last_seq)

@@ -95,6 +95,7 @@ class NodeDocument(Wire):
     own_subjects: bool | None = Field(
         None, description="It speaks on `compute.node.<id>.…` and is assigned work there; not settable"
     )
+    compute_version: Name | None = Field(None, description="Of the suite that runs there", examples=["0.1.0"])
     managed: bool | None = Field(
         None, description="A host of this suite: takes only the work types its node program announces"
     )
@@ -159,6 +160,7 @@ class Node(Wire):
     heartbeat_seconds: float
     boot_id: str | None = None
     managed: bool | None = None
+    compute_version: str | None = None
     fenced: bool | None = None
     own_subjects: bool | None = None
     cpu_cores: int | None = None
@@ -271,4 +273,6 @@ class NodeStats(Wire):
     online_nodes: int
     offline_nodes: int
     by_tier: dict[str, int]
+    versions: dict[str, int] = Field({}, description="Of the suite, and how many online nodes run each")
+    version_warning: str | None = Field(None, description="Set while hosts of several versions are online")
     timestamp: UtcTime

@@ -4,6 +4,7 @@ from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from pydantic_core import to_json
 
@@ -28,6 +29,7 @@ from node_registry.status.models import (
     Voice,
     WorkRate,
 )
+from node_registry.status.versions import mixed, versions_of
 
 MOST_SILENT_NAMED = 20
 
@@ -98,13 +100,14 @@ def document(
 ) -> Document:
     """The overview at this moment."""
     shown, left_out = shown_rows(rows)
+    counts = stats(rows, now)
     parts = OverviewParts(
-        nodes=stats(rows, now),
+        nodes=counts,
         gpus=_gpus(rows),
         instances=all_instances(instances, around.heard),
         queue=around.queue,
         work_rate=around.rate,
-        warnings=_warnings(rows),
+        warnings=_warnings(rows, counts.version_warning),
         memory_warnings=around.alerts,
         neighbours=neighbours(around),
         nodes_left_out=left_out,
@@ -125,12 +128,15 @@ def _members(record: Wire, but: set[str]) -> bytes:
 def stats(rows: Collection[Row], now: datetime) -> NodeStats:
     """Counts of nodes; `by_tier` counts every known node."""
     online = sum(row.is_online for row in rows)
+    versions = versions_of(rows)
     tiers = Tally(row.profile.facets.tier for row in rows)
     return NodeStats(
         total_nodes=len(rows),
         online_nodes=online,
         offline_nodes=len(rows) - online,
         by_tier={tier.value: tiers[tier] for tier in Tier},
+        versions=versions,
+        version_warning=mixed(versions),
         timestamp=now,
     )
 
@@ -195,6 +201,7 @@ def _gpus(rows: Iterable[Row]) -> OverviewGpus:
     )
 
 
-def _warnings(rows: Iterable[Row]) -> list[str]:
-    found = (f"{row.node_id}: {text}"[:LONGEST_TEXT] for row in rows for text in warnings_of(row))
+def _warnings(rows: Iterable[Row], of_versions: str | None) -> list[str]:
+    of_nodes = (f"{row.node_id}: {text}"[:LONGEST_TEXT] for row in rows for text in warnings_of(row))
+    found = chain([of_versions[:LONGEST_TEXT]] if of_versions else [], of_nodes)
     return [text for text, _place in zip(found, range(MOST_WARNINGS), strict=False)]
