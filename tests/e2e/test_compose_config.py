@@ -120,6 +120,19 @@ def test_pmoves_joins_its_networks_and_starts_no_nats() -> None:
     assert not {8098, 3000} & published
 
 
+def test_node_accounts_ask_for_their_folder_and_log_every_program_in() -> None:
+    refused = attempt("accounts")
+    assert refused.returncode != 0
+    assert " is missing (" in refused.stderr
+    given = {"NATS_NODES_DIR": "/srv/nodes", "NATS_PASSWORD": "n4ts", "NATS_SYS_PASSWORD": "s3cret"}
+    services = config("accounts", variables=given)["services"]
+    for name in OURS:
+        environment = services[name]["environment"]
+        assert (environment["NATS_USER"], environment["NATS_PASSWORD"]) == ("compute", "n4ts")
+        assert (environment.get("NATS_SYS_PASSWORD") == "s3cret") == (name == "node-registry")
+    assert any("/srv/nodes" in str(volume) for volume in services["nats"]["volumes"])
+
+
 @pytest.mark.parametrize("overlay", ["nvidia", "rocm"])
 def test_engines_in_containers_go_with_the_cards(overlay: str) -> None:
     assert set(config(overlay, "docker-runtime")["services"]) > OURS | {"docker-proxy"}
