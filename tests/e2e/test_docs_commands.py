@@ -15,7 +15,7 @@ pytestmark = pytest.mark.engine
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"```(bash|sh)\n(.*?)```", re.DOTALL)
 _RUN_HERE = re.compile(r"^(curl |compute |\.venv/bin/compute |[A-Z_]+=\S+ \.venv/bin/python examples/)")
-NOT_LIVE = re.compile(r"compute (run|up|down|join|leave|invite|service|backup|restore|purge)\b")
+NOT_LIVE = re.compile(r"compute (run|up|down|join|leave|invite|service|backup|restore|purge|doctor)\b")
 # A refusal is a failure, and the last work id is remembered for `<work_id>`.
 _CURL = """curl() {
   local answer
@@ -41,8 +41,9 @@ ELSEWHERE = {
     r"docker compose -f docker-compose.yml -f deploy/compose.docker-runtime.yml": "tests/e2e/test_compose.py",
     r"(NATS_HOST=\S+ )?(\.venv/bin/)?compute up": "tests/e2e/test_lifecycle.py",
     r"NATS_URL=\S+ (\.venv/bin/)?compute (node|up --host-only)": "tests/e2e/test_lifecycle.py",
-    r"compute (invite|join|leave|service|nats)": "tests/integration/compute_cli",
+    r"(\.venv/bin/)?compute (invite|join|leave|service|nats)": "tests/integration/compute_cli",
     r"compute (backup|restore)": "tests/e2e/test_backup.py",
+    r"compute doctor": "tests/integration/compute_cli/test_doctor.py",
     r"compute yield": "tests/e2e/test_yield.py",
 }
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from compute_common import subjects, wire_json
 from compute_common.schemas import work
 from work_marshaling.events import NEWER, Decided, Record, Refused, parse
+from work_marshaling.kept import Limits
+from work_marshaling.state import WorkState
 
 COMPLETED = {"work_id": "w-1", "node_id": "a", "attempt": 1, "result": {"x": 1}}
 
@@ -48,3 +50,12 @@ def test_whatever_the_version_is(version: object) -> None:
 
 def test_a_decision_of_today_is_not_newer() -> None:
     assert isinstance(parsed(subjects.WORK_DECIDED, {"decision": "lead", "by": "a", "v": 2}), Decided)
+
+
+def test_what_is_set_aside_is_counted_and_the_fold_goes_on() -> None:
+    state = WorkState(Limits())
+    submit = {"work_type": "inference", "work_id": "mine"}
+    for seq, body in enumerate(({"v": 2, "shape": "of tomorrow"}, submit), start=1):
+        state.apply(Record(seq, 0.0, subjects.WORK_SUBMIT, wire_json.dump(body)))
+    assert state.ignored == {NEWER: 1}
+    assert list(state.items) == ["mine"]
