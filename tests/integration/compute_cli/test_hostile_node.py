@@ -124,11 +124,13 @@ async def test_it_reads_no_reply_and_asks_nobody(nats_server: NatsServer, bus: B
             await msg.respond(b'{"gpus": [], "secret": "s3"}')
 
         asked = subjects.gpu_subject("states", HONEST)
-        await friend.client.subscribe(asked, cb=serve)
-        await friend.client.flush()
-        assert (await bus.request(asked, {}))["secret"] == "s3"
+        of_the_host = subjects.host_subject("checkup", HONEST)
+        for subject in (asked, of_the_host):
+            await friend.client.subscribe(subject, cb=serve)
+            await friend.client.flush()
+            assert (await bus.request(subject, {}))["secret"] == "s3"
         await bus.request(subjects.NODES_QUERY, {})
-        questions = (asked, subjects.NODES_QUERY, subjects.WORK_STATUS, subjects.VLLM_REQUEST)
+        questions = (asked, of_the_host, subjects.NODES_QUERY, subjects.WORK_STATUS, subjects.VLLM_REQUEST)
         for subject in questions:
             assert await attacker.answer(subject, b"{}", 0.2) is None
         own = (*questions, subjects.NODES_REANNOUNCE)  # which is for everybody

@@ -6,8 +6,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
 from compute_common.checkup.facts import Docker, Reach
 
 SOCKET = "/var/run/docker.sock"
@@ -33,6 +31,8 @@ def read_docker(environ: Mapping[str, str]) -> Docker:
 
 
 def _asked(socket: Path, installed: bool) -> Docker:
+    import httpx  # noqa: PLC0415 - a service that is seldom asked does without
+
     transport = httpx.HTTPTransport(uds=str(socket))
     try:
         with httpx.Client(transport=transport, base_url="http://docker", timeout=ANSWER_SECONDS) as client:

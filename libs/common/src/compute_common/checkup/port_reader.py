@@ -5,9 +5,8 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-
-import httpx
 
 from compute_common.access.tls import client_context
 from compute_common.checkup.facts import Clock, Port
@@ -46,7 +45,7 @@ def read_clock(url: str, name: str, environ: Mapping[str, str]) -> Clock | None:
 
     The header has whole seconds, cut off, and is up to a second old: the middle of that is compared.
     """
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - seldom
+    import httpx  # noqa: PLC0415 - a service that is seldom asked does without
 
     try:
         before = utc_now()
@@ -98,6 +97,8 @@ def _says(wanted: Wanted, environ: Mapping[str, str]) -> bool:
     """Whether what listens there tells the health of that very service."""
     if wanted.url is None:
         return False
+    import httpx  # noqa: PLC0415 - a service that is seldom asked does without
+
     try:
         answer = httpx.get(f"{wanted.url}/healthz", timeout=ANSWER_SECONDS, verify=client_context(environ))
         told = answer.json()
