@@ -35,3 +35,20 @@ async def test_a_flush_that_is_cut_off_forgets_nothing(nats_server: NatsServer) 
     again = NodeRegistry(Settings.model_validate({"NATS_URL": nats_server.url}))
     async with serving(again):
         await waiting.until(lambda: len(again.table) == 2 * BATCH)
+
+
+async def test_a_store_that_could_not_be_read_is_read_again(nats_server: NatsServer) -> None:
+    """A reading that failed is not the last word, though the connection never broke."""
+    assert nats_server.process is not None
+    settings = {"NATS_URL": nats_server.url, "NODE_REGISTRY_FLUSH_SECONDS": 600}
+    service = NodeRegistry(Settings.model_validate(settings))
+    async with serving(service):
+        await waiting.until(lambda: service.store.health()[0])
+        nats_server.process.send_signal(signal.SIGSTOP)
+        try:
+            await service.store.reload()
+        finally:
+            nats_server.process.send_signal(signal.SIGCONT)
+        assert not service.store.health()[0]
+        await service.registrar.write()
+        assert service.store.health()[0]

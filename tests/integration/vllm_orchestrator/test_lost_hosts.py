@@ -178,6 +178,24 @@ async def test_one_that_was_cut_off_gives_its_instance_up(
         assert kept["node_id"] == OTHER
 
 
+async def test_one_that_was_only_silent_writes_its_own_word_again(
+    nats_server: NatsServer, tmp_path: Path, bus: Bus
+) -> None:
+    """Said to be degraded while its host was cut off, though it went on: back again, the record is true."""
+    home = tmp_path / "home"
+    service = orchestrator(nats_server, home)
+    async with ledger(nats_server, home), serving(service) as client:
+        await client.post("/api/v1/vllm/deploy", json={**DEPLOY, "instance_name": "smol"})
+        await until_status(client, "smol", "ready")
+        bucket = await bus.jetstream().key_value("COMPUTE_INSTANCES")
+        record = wire_json.parse_object((await bucket.get("smol")).value or b"")
+        await bucket.put("smol", wire_json.dump({**record, "status": "degraded"}))
+        await service.table.refresh()
+        kept = wire_json.parse_object((await bucket.get("smol")).value or b"")
+        assert (kept["status"], kept["epoch"]) == ("ready", record["epoch"])
+        assert (await client.delete(f"{INSTANCES}/smol")).status_code == 200
+
+
 async def test_a_request_heard_by_two_orchestrators_deploys_once(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:

@@ -64,8 +64,9 @@ class KvStore(Store):
             loaded = await self._read(self._nodes, self._drains)
         except _FAILURES as error:
             self._fail(error)
+            self.unread = True
             return []
-        self._trouble = None
+        self._trouble, self.unread = None, False
         return await self._restore(loaded)
 
     async def _read(self, nodes: KeyValue, drains: KeyValue) -> Loaded:

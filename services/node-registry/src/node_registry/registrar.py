@@ -192,7 +192,9 @@ class Registrar:
             await self.announce(NodeDocument.model_validate(known), by_bus=False)
 
     async def write(self) -> None:
-        """Write what changed, where this is the replica that writes."""
+        """Write what changed, where this is the replica that writes; read first what could not be read."""
+        if self._store.unread and self._bus.connected:
+            await self._store.reload()
         if self.is_writer:
             await self._store.flush()
 

@@ -35,6 +35,7 @@ class Store(ABC):
     """Node records and drains. `reload` and `flush` hold one lock: what is being written is not read back."""
 
     label: str
+    unread = False  # the last attempt to read it failed, and nothing else tries again
 
     def __init__(self, table: NodeTable, now: Callable[[], Moment], registry: CollectorRegistry) -> None:
         self._table = table

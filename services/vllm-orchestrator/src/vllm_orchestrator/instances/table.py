@@ -163,7 +163,10 @@ class InstanceTable:
         return mine.node_id == self._node_id and self._moved(mine, theirs)
 
     async def refresh(self) -> None:
-        """Read the bucket: others' records as they are there, own ones that memory does not know yet."""
+        """Read the bucket: others' records as they are there, own ones that memory does not know yet.
+
+        An own one that another host wrote over is written again.
+        """
         lost: list[tuple[Record, Record]] = []
         async with self._lock:
             stored = await self._stored()
@@ -176,11 +179,14 @@ class InstanceTable:
                 elif self._moved(known, record):
                     self._records[name], self._revisions[name] = record, revision
                     lost.append((known, record))
+                elif revision != self._revisions.get(name):  # said to be degraded while this host was away
+                    self._unsaved.add(name)
             for name, record in list(self._records.items()):
                 if name not in stored and record.node_id != self._node_id:
                     del self._records[name]
         for mine, theirs in lost:
             await self.on_lost(mine, theirs)
+        await self.flush()
 
     async def _write(self, bucket: Bucket, name: str) -> Record | None:
         """Write one name; the record that stands there when it is not ours any more."""
