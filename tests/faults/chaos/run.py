@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import psutil
 
-from compute_common.tasks import end_tasks
+from compute_common.tasks import end_tasks, every
 from tests.faults.chaos import verdict
 from tests.faults.chaos.cluster import Cluster
 from tests.faults.chaos.load import MODEL, Load
@@ -20,6 +20,7 @@ DRAIN_SECONDS = 60.0
 LEAK_SECONDS = 30.0
 TIED = {"model_name": MODEL, "max_model_len": 512, "max_num_seqs": 2}
 POLL_SECONDS = 0.5
+READ_SECONDS = 2.0  # the log is purged behind what ended: it is read as it grows
 
 
 class ChaosRun:
@@ -40,17 +41,21 @@ class ChaosRun:
         async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
             await self._deploy(client)
             loading = asyncio.create_task(self.load.run())
+            reading = asyncio.create_task(every(READ_SECONDS, self._read_on), name="history")
             await self._trouble()
             over = time.monotonic()
             self.complaints = await self._until(lambda: self._unhealthy(client), READY_SECONDS)
             self.healed_seconds = time.monotonic() - over
-            await end_tasks([loading])
+            await end_tasks([loading, reading])
             self.complaints += await self._until(self._unfinished, DRAIN_SECONDS)
             self.complaints += await self._until(lambda: verdict.leaks(self._own, client), LEAK_SECONDS)
             self.complaints += verdict.complaints(self._own, self.load, self.history)
 
     async def _unhealthy(self, client: httpx.AsyncClient) -> list[str]:
         return await verdict.unhealthy(self._own, client, self._instances)
+
+    async def _read_on(self) -> None:
+        await verdict.read_on(self._own, self.history)
 
     async def _unfinished(self) -> list[str]:
         return await verdict.unfinished(self._own, self.load, self.history)

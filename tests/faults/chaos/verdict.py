@@ -44,12 +44,19 @@ async def _not_serving(own: Cluster, client: httpx.AsyncClient, instances: int) 
     return found
 
 
-async def unfinished(own: Cluster, load: Load, history: History) -> list[str]:
-    """Items that the log has not ended; reads what is new of it."""
+async def read_on(own: Cluster, history: History) -> str:
+    """Read what is new of the log; why it cannot be read, or nothing."""
     try:
         history.read(await entries_after(own.bus, history.last_seq))
     except AWAY as error:
-        return [f"the log cannot be read: {error!r}"]
+        return f"the log cannot be read: {error!r}"
+    return ""
+
+
+async def unfinished(own: Cluster, load: Load, history: History) -> list[str]:
+    """Items that the log has not ended; reads what is new of it."""
+    if trouble := await read_on(own, history):
+        return [trouble]
     items = history.model.items
     lost = [f"{work_id} is not in the log" for work_id in load.accepted if work_id not in items]
     return lost + [f"{name} is {item.status}" for name, item in items.items() if not item.ends]
