@@ -116,5 +116,5 @@ async def test_what_it_cannot_do_is_refused(
 async def test_where_it_is_not_installed_the_way_out_is_named(tmp_path: Path) -> None:
     async with serving(runner(tmp_path, AIPERF_BIN="/nowhere/aiperf")) as client:
         refused = await client.post(RUN, json=ASK | {"endpoint": "http://127.0.0.1:1"})
-        assert (refused.status_code, refused.json()["type"]) == (503, "urn:compute:error:no-aiperf")
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:compute:error:no-aiperf")
         assert "AIPERF_BIN" in refused.json()["detail"]

@@ -118,5 +118,5 @@ async def test_without_a_checkout_the_way_out_is_named(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     async with serving(runner(tmp_path, VLLM_MODEL_PATH=str(tmp_path))) as client:
         refused = await client.post(RUN, json=ASK | {"model_path": "tiny.gguf"})
-        assert refused.status_code == 503
+        assert refused.status_code == 409
         assert "LLAMA_THROUGHPUT_LAB_DIR" in refused.json()["detail"]

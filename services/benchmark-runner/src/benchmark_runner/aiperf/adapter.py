@@ -53,7 +53,7 @@ def check(request: BenchmarkRequest, program: str) -> None:
         raise invalid("AIPerf takes a comma in a model's name for a list of models")
     if shutil.which(program) is None:
         raise Problem(
-            503, "no-aiperf", "AIPerf is not installed here: install aiperf, or set AIPERF_BIN to its program"
+            409, "no-aiperf", "AIPerf is not installed here: install aiperf, or set AIPERF_BIN to its program"
         )
 
 

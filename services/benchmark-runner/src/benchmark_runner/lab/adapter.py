@@ -161,7 +161,7 @@ class Lab:
         folder = self._settings.lab_dir
         if folder is None or not (folder / SCRIPT).is_file():
             raise Problem(
-                503,
+                409,
                 "no-lab",
                 "llama-throughput-lab is not here: set LLAMA_THROUGHPUT_LAB_DIR to a checkout of it",
             )
@@ -171,7 +171,7 @@ class Lab:
         found = shutil.which(str(self._settings.nginx_bin))
         if found is None:
             raise Problem(
-                503, "no-nginx", "llama-throughput-lab's sweep needs nginx: install it, or set NGINX_BIN"
+                409, "no-nginx", "llama-throughput-lab's sweep needs nginx: install it, or set NGINX_BIN"
             )
         return found
 
@@ -180,7 +180,7 @@ class Lab:
         candidates = [str(configured)] if configured else ["llama-server", *_in_wheel()]
         found = next((path for name in candidates if (path := shutil.which(name))), None)
         if found is None:
-            raise Problem(503, "no-engine", "there is no llama-server here: set LLAMA_SERVER_BIN")
+            raise Problem(409, "no-engine", "there is no llama-server here: set LLAMA_SERVER_BIN")
         return found
 
     def _model(self, request: BenchmarkRequest) -> Path:
