@@ -96,6 +96,10 @@ def _addresses() -> str:
     lines += ["# Authorities (PEM) by which the CLI verifies services that speak TLS", "COMPUTE_TLS_CA="]
     lines += ["# Where Prometheus and Grafana listen on this host (no login), and their ports"]
     lines += ["MONITORING_BIND=127.0.0.1", "PROMETHEUS_PORT=9090", "GRAFANA_PORT=3000"]
+    lines += [
+        "# Where spans go, e.g. http://collector:4318; empty = nowhere",
+        "OTEL_EXPORTER_OTLP_ENDPOINT=",
+    ]
     for spec in SERVICES:
         lines += [f"# {spec.name}: address, and the port published on this host"]
         lines += [f"{spec.variable}_URL=http://{spec.name}:{spec.port}", f"{spec.variable}_PORT={spec.port}"]

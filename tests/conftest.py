@@ -15,7 +15,7 @@ _CLEAN = (
     "NATS_URL", "NODE_ID", "COMPUTE_HOME", "COMPUTE_API_KEY", "NODE_REGISTRY_NATS_URL",
     "SUPABASE_URL", "SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY",
 )  # fmt: skip
-MAY_SKIP = ("GPU", "SUPABASE_URL", "compute-common[otel]")  # no machine of ours has them
+MAY_SKIP = ("GPU", "SUPABASE_URL")  # no machine of ours has them
 assert environment, "imported before the environment is cleaned"
 for _name in _CLEAN:
     os.environ.pop(_name, None)
