@@ -43,11 +43,11 @@ class EventStream:
         """The frames from now on. Raises `Problem` 503 when too many listen already."""
         if len(self._queues) >= MOST_LISTENERS:
             raise unavailable("too-many-listeners", f"{MOST_LISTENERS} clients follow the events already")
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_LENGTH)
-        self._queues.add(queue)
-        return self._frames(queue)
+        return self._frames(asyncio.Queue(QUEUE_LENGTH))
 
     async def _frames(self, queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+        # Here, not before: of a client that is gone already this never begins, and would never end either.
+        self._queues.add(queue)
         try:
             yield b": listening\n\n"
             while True:
