@@ -18,7 +18,7 @@ down: .venv/.run-ready
 	@.venv/bin/compute down
 
 test: .venv/.dev-ready
-	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder $(ARGS)
 
 check: .venv/.dev-ready
 	@scripts/check.sh
