@@ -5,23 +5,19 @@ import html
 import json
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
 
 from benchmark_runner.report import as_html
-from benchmark_runner.service import BenchmarkRunner
 from compute_common.schemas.benchmark import Benchmark
 from tests.integration.benchmark_runner.runners import runner
-from tests.support.live import listening
+from tests.support.apps import serving
 
-# Loaded from the service's own origin, so that it may look into the frame; the report itself runs no script.
+# Beside a copy of the report, so that it may look into the frame: the service lets nobody frame its pages.
 PROBE = """<!doctype html><body style="margin:0">
-<iframe id="f" src="{url}" style="width:{width}px;height:800px;border:0"></iframe>
+<iframe id="f" src="report.html" style="width:{width}px;height:800px;border:0"></iframe>
 <pre id="out">waiting</pre><script>
 const frame = document.getElementById("f");
 frame.onload = () => {{
@@ -39,21 +35,6 @@ frame.onload = () => {{
   }});
 }};
 </script></body>"""
-
-
-class Probed(BenchmarkRunner):
-    """The service with one route more, for the page that looks at its report."""
-
-    width = 1200
-
-    def routers(self) -> Sequence[APIRouter]:
-        probe = APIRouter()
-
-        @probe.get("/probe")
-        async def page() -> HTMLResponse:
-            return HTMLResponse(PROBE.format(url="/api/v1/benchmark/bench-shown/report", width=self.width))
-
-        return (*super().routers(), probe)
 
 
 def run_of(cells: int = 12) -> Benchmark:
@@ -88,9 +69,10 @@ def run_of(cells: int = 12) -> Benchmark:
     )
 
 
-async def shown(url: str, width: int, browser: str, folder: Path) -> dict[str, Any]:
+async def shown(page: Path, width: int, browser: str, folder: Path) -> dict[str, Any]:
     argv = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / str(width)}"]
-    argv += ["--virtual-time-budget=5000", f"--window-size={max(width, 500)},900", "--dump-dom", url]
+    argv += ["--virtual-time-budget=5000", "--allow-file-access-from-files"]
+    argv += [f"--window-size={max(width, 500)},900", "--dump-dom", page.as_uri()]
     process = await asyncio.create_subprocess_exec(
         *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -109,19 +91,21 @@ async def test_readable_on_a_desk_and_on_a_phone(tmp_path: Path) -> None:
     run = run_of()
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "bench-shown.json").write_bytes(run.model_dump_json().encode())
-    service = Probed(runner(tmp_path).settings)
-    async with listening(service) as address:
-        for width in (1200, 360):
-            service.width = width
-            seen = await shown(f"{address}/probe", width, browser, tmp_path)
-            assert seen["title"].startswith("org/A-Model")
-            assert seen["wide"] <= seen["given"] == width, "the page must not scroll sideways"
-            assert seen["right"] <= width
-            assert (seen["charts"], seen["points"], seen["rows"]) == (6, 72, 13)
-            assert seen["narrowest"] >= 300
-            assert seen["text"] >= 16
-            assert seen["smallest"] >= 11
-            assert (seen["scripts"], seen["loaded"], seen["broken"]) == (0, [], 0)
+    async with serving(runner(tmp_path)) as client:
+        report = await client.get("/api/v1/benchmark/bench-shown/report")
+    assert report.status_code == 200
+    (tmp_path / "report.html").write_bytes(report.content)
+    for width in (1200, 360):
+        (tmp_path / "probe.html").write_text(PROBE.format(width=width))
+        seen = await shown(tmp_path / "probe.html", width, browser, tmp_path)
+        assert seen["title"].startswith("org/A-Model")
+        assert seen["wide"] <= seen["given"] == width, "the page must not scroll sideways"
+        assert seen["right"] <= width
+        assert (seen["charts"], seen["points"], seen["rows"]) == (6, 72, 13)
+        assert seen["narrowest"] >= 300
+        assert seen["text"] >= 16
+        assert seen["smallest"] >= 11
+        assert (seen["scripts"], seen["loaded"], seen["broken"]) == (0, [], 0)
 
 
 async def test_one_cell_and_no_cell_make_a_page_too() -> None:
