@@ -64,6 +64,7 @@ class InstanceTable:
         self._records: dict[str, Record] = {}
         self._revisions: dict[str, int] = {}
         self._unsaved: set[str] = set()
+        self._heard: set[str] = set()  # by event, since the look into the bucket that is under way began
         self._lock = asyncio.Lock()
         self.on_lost: Lost = _nothing
 
@@ -169,10 +170,11 @@ class InstanceTable:
         """
         lost: list[tuple[Record, Record]] = []
         async with self._lock:
+            self._heard.clear()
             stored = await self._stored()
             for name, (record, revision) in stored.items():
                 known = self._records.get(name)
-                if name in self._unsaved:
+                if name in self._unsaved or name in self._heard:
                     continue
                 if known is None or known.node_id != self._node_id:
                     self._records[name], self._revisions[name] = record, revision
@@ -182,7 +184,8 @@ class InstanceTable:
                 elif revision != self._revisions.get(name):  # said to be degraded while this host was away
                     self._unsaved.add(name)
             for name, record in list(self._records.items()):
-                if name not in stored and record.node_id != self._node_id:
+                others = record.node_id != self._node_id
+                if others and name not in stored and name not in self._heard:
                     del self._records[name]
         for mine, theirs in lost:
             await self.on_lost(mine, theirs)
@@ -229,6 +232,7 @@ class InstanceTable:
         if event.node_id == self._node_id:
             return
         name = event.instance.instance_name
+        self._heard.add(name)
         if event.event == "removed":
             self._records.pop(name, None)
             return
