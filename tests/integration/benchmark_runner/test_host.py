@@ -91,7 +91,12 @@ async def test_memory_and_power_of_the_instances_gpus_alone(
         ):
             await put_instance(bus, "tiny", server, gpu_indices=(1,))
             ask = {"model_name": "tiny", "context_lengths": [8], "output_tokens": 8, "background": False}
-            (cell,) = (await client.post(RUN, json=ask)).json()["cells"]
+            for _turn in range(3):  # a machine with no time for anybody may end one early
+                run = (await client.post(RUN, json=ask)).json()
+                if run["cells"]:
+                    break
+            assert run["cells"], run
+            (cell,) = run["cells"]
     used = cell["resources"]
     assert used["vram_used_mb"] == 600
     assert used["ram_used_mb"] > 0
