@@ -157,9 +157,16 @@ def test_engines_in_containers_of_their_own(compose: Compose, tmp_path: Path) ->
     body = {"model": "apart", "prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
     answer = compose.post("vllm-orchestrator", "/v1/completions", body)
     assert "Paris" in answer["choices"][0]["text"]
-    work = {"work_type": "inference", "model_name": "apart", "payload": {"prompt": "Hello", "max_tokens": 8}}
+    # Nodes of the tests before, that only ever registered, would take what nobody serves for this moment.
+    node_id = wait_for(lambda: _serving_node(compose, "apart"), 60)
+    work = {
+        "work_type": "inference",
+        "model_name": "apart",
+        "requirements": {"node_id": node_id},
+        "payload": {"prompt": "Hello", "max_tokens": 8},
+    }
     work_id = compose.post("work-marshaling", "/api/v1/work/submit", work)["work_id"]
-    wait_for(lambda: _completed(compose, work_id), 60)
+    wait_for(lambda: _completed(compose, work_id), 90)
 
 
 def test_down_leaves_no_engine_either(compose: Compose) -> None:
@@ -172,6 +179,13 @@ def test_down_leaves_no_engine_either(compose: Compose) -> None:
 
 def _perform(compose: Compose, request: Request) -> Any:
     return compose.request(request.method, PORTS[request.port], request.path, request.body)
+
+
+def _serving_node(compose: Compose, model: str) -> Any:
+    """The node that takes inference work and serves the model, once it is known."""
+    nodes = compose.get("node-registry", "/api/v1/nodes")["nodes"]
+    able = (node for node in nodes if model in (node.get("supported_models") or ()))
+    return next((node["node_id"] for node in able if "inference" in (node.get("work_types") or ())), None)
 
 
 def _completed(compose: Compose, work_id: str) -> Any:

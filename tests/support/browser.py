@@ -112,10 +112,11 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, expression: str, seconds: float = 10) -> None:
-        """Wait for a JavaScript expression to be true."""
+        """Wait for a JavaScript expression to be true; while a page loads, what it asks for may be missing."""
+        tried = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
 
         async def holds() -> bool:
-            return bool(await self.run(expression))
+            return bool(await self.run(tried))
 
         try:
             await until(holds, seconds)
