@@ -112,7 +112,7 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, expression: str, seconds: float = 10) -> None:
-        """Wait for a JavaScript expression to be true; while a page loads, what it asks for may be missing."""
+        """Wait for a JavaScript expression to be true; parts of a page that loads may be missing."""
         tried = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
 
         async def holds() -> bool:
