@@ -25,6 +25,16 @@ def runner(folder: Path, nats_url: str = "nats://127.0.0.1:1", **settings: objec
     return BenchmarkRunner(Settings.model_validate(values | settings))
 
 
+async def counting(client: httpx.AsyncClient, ask: dict[str, Any]) -> dict[str, Any]:
+    """A run of valid cells: again, at most five times, while this machine was too busy to send in time."""
+    for _ in range(5):
+        run: dict[str, Any] = (await client.post(RUN, json=ask)).json()
+        assert run["status"] == "completed", run["error"]
+        if all(cell["valid"] for cell in run["cells"]):
+            return run
+    raise AssertionError([cell["note"] for cell in run["cells"]])
+
+
 async def ended(client: httpx.AsyncClient, benchmark_id: str) -> dict[str, Any]:
     """The run when it is over; fails when it is not in time."""
     return await when(client, benchmark_id, lambda run: run["status"] not in ("queued", "running"))

@@ -11,7 +11,7 @@ from compute_common import subjects
 from compute_common.bus import Bus
 from node_registry.service import NodeRegistry
 from node_registry.settings import Settings as RegistrySettings
-from tests.integration.benchmark_runner.runners import RUN, runner
+from tests.integration.benchmark_runner.runners import counting, runner
 from tests.integration.benchmark_runner.scripted import Script, scripted
 from tests.integration.benchmark_runner.test_targets_over_nats import put_instance
 from tests.support.apps import serving
@@ -91,8 +91,7 @@ async def test_work_moves_to_the_node_that_was_measured_faster(
                 "output_tokens": 8,
                 "background": False,
             }
-            run = (await benchmarks.post(RUN, json=ask)).json()
-            assert (run["status"], run["node_id"]) == ("completed", node_id), run["error"]
+            assert (await counting(benchmarks, ask))["node_id"] == node_id
 
         async def measured() -> bool:
             answer = (await registry.get(f"/api/v1/nodes/{FAST}")).json()
