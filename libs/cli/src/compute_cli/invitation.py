@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from compute_cli.node_accounts import write_private
 from compute_common.ids import check_identifier
+from compute_common.private_file import write_private
 from compute_common.wire_json import parse_object
 
 MARK = "compute-join-1."

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from compute_cli import node_accounts
+from compute_common.private_file import write_private
 
 CONFIG = """\
 # Written by `compute`; edits are lost. One server for a single host and those that join it.
@@ -53,7 +54,7 @@ def write_config(home: Path, port: int, host: str = "127.0.0.1", *, login: bool 
         accounts=accounts.name,
         no_auth_user="" if login else 'no_auth_user: "compute"\n',
     )
-    return node_accounts.write_private(home / "nats.conf", text)
+    return write_private(home / "nats.conf", text)
 
 
 def wants_login(host: str, environ: Mapping[str, str]) -> bool:

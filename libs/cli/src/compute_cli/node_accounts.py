@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
 import psutil
 
 from compute_cli.nats_accounts import NodeAccount, accounts_text, live
 from compute_common.ids import check_identifier
+from compute_common.private_file import write_private
 
 ACCOUNTS = "nats-accounts.conf"
 _KEPT = "nats-nodes.json"
@@ -104,28 +104,15 @@ def kept_secret(path: Path) -> str:
     """The secret in `path`, made when there is none yet."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _private(path, os.O_EXCL) as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(24))
     return path.read_text().strip()
-
-
-def write_private(path: Path, text: str) -> Path:
-    """Replace a file by one of mode 0600, in one step."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with _private(draft, os.O_TRUNC) as file:
-        file.write(text)
-    return draft.replace(path)
 
 
 def _keep(home: Path, nodes: list[NodeAccount]) -> None:
     write_private(home / _KEPT, json.dumps({"version": 1, "nodes": [asdict(node) for node in nodes]}))
     write_accounts(home)
-
-
-def _private(path: Path, flag: int) -> IO[str]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o600)
-    os.fchmod(descriptor, 0o600)  # it may have been there
-    return os.fdopen(descriptor, "w")
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from compute_common.access.key_file import (
     KeyFileError,
     change_keys,
     read_keys,
-    write_private,
 )
+from compute_common.private_file import write_private
 from compute_common.times import rfc3339, utc_now
 
 keys = typer.Typer(

@@ -15,6 +15,7 @@ from compute_cli.console import AsJson, fail, say, show
 from compute_cli.nats_accounts import NodeAccount, live
 from compute_cli.node_login import check_login
 from compute_cli.suite import home_of
+from compute_common.private_file import write_private
 from compute_common.times import rfc3339
 
 NodeName = Annotated[str, typer.Argument(metavar="NAME", help="The node's id.")]
@@ -62,7 +63,7 @@ def list_nodes(folder: Folder = None, as_json: AsJson = False) -> None:
 def write_credentials(node: NodeAccount, path: Path) -> Path:
     """The node's login as a file that NATS_CREDS may name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return node_accounts.write_private(path, f"{node.node_id}:{node.password}\n")
+    return write_private(path, f"{node.node_id}:{node.password}\n")
 
 
 def apply(home: Path, node: NodeAccount) -> bool:

@@ -11,9 +11,9 @@ import typer
 
 from compute_cli.console import fail, say
 from compute_cli.invitation import joined
-from compute_cli.node_accounts import write_private
 from compute_cli.service_unit import NAME, environment_text, unit_text
 from compute_cli.suite import home_of
+from compute_common.private_file import write_private
 
 commands = typer.Typer(no_args_is_help=True, help="Bring the suite up at every boot (systemd user unit).")
 

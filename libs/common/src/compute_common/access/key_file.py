@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from compute_common import wire_json
 from compute_common.access.api_keys import ApiKey, KeyDocument
+from compute_common.private_file import write_private
 
 FILE_NAME = "api-keys.json"
 TOKEN_NAME = "api-key"  # noqa: S105 - the name of the file that clients on this host read
@@ -50,20 +50,6 @@ def change_keys(path: Path, change: Callable[[Keys], Keys]) -> Keys:
         keys = change(read_keys(path) or [])
         write_private(path, KeyDocument(keys=keys).model_dump_json(indent=1))
     return keys
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file that only its owner may read."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def client_token(environ: Mapping[str, str], home: Path) -> str | None:
