@@ -26,6 +26,7 @@ from node_registry.records import Moment
 from node_registry.service import NodeRegistry
 from node_registry.settings import Settings as RegistrySettings
 from node_registry.stored import from_stored
+from tests.integration.vllm_orchestrator.hosts import orchestrator
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 from tests.support.waiting import until
@@ -108,6 +109,35 @@ def test_every_instance_record(old: Path) -> None:
             assert record.instance_name == "old-instance"
             assert record.reservations
             assert record.public().status.value == "ready"
+
+
+async def test_an_orchestrator_goes_on_with_the_instances(
+    old: Path, nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    ((key, written),) = loaded(old / "buckets.json")[INSTANCES_BUCKET].items()
+    values = await ensure_bucket(bus.jetstream(), INSTANCES_BUCKET)
+    await values.put(key, json.dumps(written).encode())
+    await values.put("broken", b'{"v": 9, "shape": "of tomorrow"}')
+    async with serving(orchestrator(nats_server, tmp_path / "home", "new")) as client:
+
+        async def known() -> bool:
+            return bool((await client.get("/readyz")).status_code == 200)
+
+        await until(known)
+        found = (await client.get("/api/v1/vllm/instances")).json()["instances"]
+    shown = (
+        "instance_name",
+        "instance_id",
+        "node_id",
+        "model_name",
+        "status",
+        "placement",
+        "memory",
+        "created_at",
+    )
+    assert [{name: each[name] for name in shown} for each in found] == [
+        {name: written[name] for name in shown}
+    ]
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["as it was", "with tomorrow's fields"])
