@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from compute_common import wire_json
+from compute_common.event_frames import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event_frame
 from compute_common.schemas.benchmark import BenchmarkProgressEvent
 
-KEEP_ALIVE_SECONDS = 15.0
 QUEUE_LIMIT = 256
 Queue = asyncio.Queue[BenchmarkProgressEvent | None]
 
@@ -46,7 +46,7 @@ class Feed:
                         event = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
                         break
                     except TimeoutError:
-                        yield b": keep-alive\n\n"
+                        yield KEEP_ALIVE
         finally:
             watchers.discard(queue)
             if not watchers:
@@ -55,4 +55,4 @@ class Feed:
 
 def _encoded(event: BenchmarkProgressEvent) -> bytes:
     name = "ended" if event.status.final else "cell" if event.cell is not None else "progress"
-    return b"event: " + name.encode() + b"\ndata: " + wire_json.dump(event) + b"\n\n"
+    return event_frame(name, wire_json.dump(event))

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from compute_common.event_frames import event_frame, next_frame
 from compute_common.problems import unavailable
 
 MOST_LISTENERS = 256
 QUEUE_LENGTH = 1024
-KEEP_ALIVE_SECONDS = 15.0
 
 
 class EventStream:
@@ -22,7 +22,7 @@ class EventStream:
         if not self._queues:
             return
         self._sequence += 1
-        frame = f"id: {self._sequence}\nevent: {kind}\ndata: ".encode() + event + b"\n\n"
+        frame = f"id: {self._sequence}\n".encode() + event_frame(kind, event)
         for queue in list(self._queues):
             try:
                 queue.put_nowait(frame)
@@ -50,13 +50,7 @@ class EventStream:
         self._queues.add(queue)
         try:
             yield b": listening\n\n"
-            while True:
-                try:
-                    frame = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
-                except TimeoutError:
-                    frame = b": alive\n\n"
-                if frame is None:
-                    return
+            while (frame := await next_frame(queue)) is not None:
                 yield frame
         finally:
             self._queues.discard(queue)

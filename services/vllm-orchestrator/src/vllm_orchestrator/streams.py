@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from compute_common import wire_json
+from compute_common.event_frames import KEEP_ALIVE, KEEP_ALIVE_SECONDS, event_frame
 from compute_common.ids import Identifier
 from compute_common.problems import Problem
 from compute_common.shell.routing import new_router
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.25
 LOG_SECONDS = 0.5
 REMOTE_SECONDS = 5
-KEEP_ALIVE_SECONDS = 15.0
 _ANSWER = {
     "description": "Server-sent events",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -83,7 +83,7 @@ class Streams:
                 said, status = shown, record.status
                 yield _event(kind, record.public().model_dump(mode="json"))
             elif beat.due():
-                yield b": keep-alive\n\n"
+                yield KEEP_ALIVE
             await asyncio.sleep(LOOK_SECONDS)
 
     async def log(self, name: str, lines: int = 200, node_id: str | None = None) -> AsyncIterator[bytes]:
@@ -100,7 +100,7 @@ class Streams:
             for line in tail.lines:
                 yield b"data: " + wire_json.dump(line) + b"\n\n"
             if not tail.lines and beat.due():
-                yield b": keep-alive\n\n"
+                yield KEEP_ALIVE
             await asyncio.sleep(LOG_SECONDS)
 
     async def _tail(self, name: str, node_id: str | None, lines: int, offset: int | None) -> LogTail:
@@ -138,7 +138,7 @@ def _shown(record: Record) -> tuple[object, ...]:
 
 
 def _event(kind: str, data: object) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + wire_json.dump(data) + b"\n\n"
+    return event_frame(kind, wire_json.dump(data))
 
 
 def _stream(body: AsyncIterator[bytes]) -> StreamingResponse:

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from compute_common import wire_json
+from compute_common.event_frames import event_frame, next_frame
 from work_marshaling.outcome import Outcome
 
-KEEP_ALIVE_SECONDS = 15.0
 QUEUE_LIMIT = 1000
 
 
@@ -49,14 +49,7 @@ class Feed:
         self._watchers.add(queue)
         try:
             yield b": work events\n\n"
-            while True:
-                try:
-                    chunk = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
-                except TimeoutError:
-                    yield b": keep-alive\n\n"
-                    continue
-                if chunk is None:
-                    return
+            while (chunk := await next_frame(queue)) is not None:
                 yield chunk
         finally:
             self._watchers.discard(queue)
@@ -84,7 +77,7 @@ class Feed:
             "attempt": item.attempt,
             "timestamp": datetime.fromtimestamp(at, UTC),
         }
-        chunk = b"event: " + outcome.event.encode() + b"\ndata: " + wire_json.dump(data) + b"\n\n"
+        chunk = event_frame(outcome.event, wire_json.dump(data))
         for queue in list(self._watchers):
             _put(queue, chunk)
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+from compute_common.event_frames import event_frame, next_frame
 from compute_common.problems import unavailable
 from compute_common.tasks import end_tasks, every
 from compute_common.times import utc_now
@@ -15,7 +16,6 @@ MOST_LISTENERS = 64
 WAITING_CHANGES = 4
 SECONDS = 1.0
 RETRY = b"retry: 1000\n\n"
-KEEP_ALIVE_SECONDS = 15.0
 LONGEST_STREAM_SECONDS = 900.0  # then it is opened anew, with a key that is still good
 # A document may be asked for as often as anybody likes, but making it takes a tenth of the time at most.
 KEPT_FOR_COSTS = 10
@@ -60,17 +60,11 @@ class Feed:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING_CHANGES)
         if self._sent is None:
             self._sent = self._document()
-        queue.put_nowait(RETRY + _frame("overview", self._sent.whole()))
+        queue.put_nowait(RETRY + event_frame("overview", self._sent.whole()))
         self._listeners.add(queue)  # here, not before: frames that nobody ever asks for hold no place
         end = time.monotonic() + LONGEST_STREAM_SECONDS
         try:
-            while time.monotonic() < end:
-                try:
-                    frame = await asyncio.wait_for(queue.get(), KEEP_ALIVE_SECONDS)
-                except TimeoutError:
-                    frame = b": alive\n\n"
-                if frame is None:
-                    return
+            while time.monotonic() < end and (frame := await next_frame(queue)) is not None:
                 yield frame
         finally:
             self._listeners.discard(queue)
@@ -86,13 +80,13 @@ class Feed:
         changes = new.since(old) if old is not None else new.whole()
         if changes is None:
             return
-        frame = _frame("changes" if old is not None else "overview", changes)
+        frame = event_frame("changes" if old is not None else "overview", changes)
         whole: bytes | None = None
         for queue in self._listeners:
             if not queue.full():
                 queue.put_nowait(frame)
                 continue
-            whole = whole or _frame("overview", new.whole())
+            whole = whole or event_frame("overview", new.whole())
             _replace(queue, whole)
 
     def _document(self) -> Document:
@@ -110,7 +104,3 @@ def _replace(queue: asyncio.Queue[bytes | None], frame: bytes | None) -> None:
     while not queue.empty():
         queue.get_nowait()
     queue.put_nowait(frame)
-
-
-def _frame(kind: str, data: bytes) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
