@@ -1,5 +1,6 @@
 """A host in a NATS account of its own, without JetStream: models run there; it writes its own records."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.integration.vllm_orchestrator.hosts import (
     until_status,
 )
 from tests.support.apps import serving
+from tests.support.hub import HubStandIn
 from tests.support.nats import NatsServer
 from tests.support.suite import has_engine
 
@@ -68,6 +70,42 @@ async def test_a_model_runs_on_a_host_with_an_account_of_its_own(
             return [str(entry.operation) for entry in found]
 
         assert await until(kept, lambda operations: operations == ["DEL"]) == ["DEL"]
+
+
+async def test_a_host_with_an_account_pulls_from_the_others_before_the_hub(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    hub = HubStandIn({})
+    there: Any = Behind(url_of(nats_server, await enter(nats_server, OWN)))
+    async with hub.running():
+        folder = tmp_path / FIRST / "models" / "acme" / "tiny"
+        folder.mkdir(parents=True)
+        weights = os.urandom(3_000_000)
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        (folder / "model.safetensors").write_bytes(weights)
+        first = orchestrator(
+            nats_server,
+            tmp_path / "a",
+            FIRST,
+            VLLM_MODEL_PATH=tmp_path / FIRST / "models",
+            HF_ENDPOINT=hub.url,
+        )
+        own = tmp_path / OWN / "models"
+        host = orchestrator(
+            there, tmp_path / "b", OWN, VLLM_MODEL_PATH=own, HF_ENDPOINT=hub.url, NATS_ACCOUNT="node"
+        )
+        async with serving(first), serving(host) as client:
+            answer = await client.post("/api/v1/vllm/models/pull", json={"model_name": "acme/tiny"})
+            assert answer.status_code == 202, answer.text
+            path = f"/api/v1/vllm/models/pull/{answer.json()['pull_id']}"
+
+            async def look() -> dict[str, Any]:
+                return dict((await client.get(path)).json())
+
+            done = await until(look, lambda seen: seen["phase"] != "downloading")
+            assert (done["phase"], done["source"], done["error"]) == ("done", f"node:{FIRST}", None)
+    assert (own / "acme" / "tiny" / "model.safetensors").read_bytes() == weights
+    assert hub.asked == []
 
 
 async def test_a_hostile_host_reads_and_writes_no_record_but_its_own(

@@ -23,6 +23,7 @@ SAYS = {
     "progress": subjects.WORK_PROGRESS,
     "instance": subjects.VLLM_INSTANCE,
     "instances": subjects.VLLM_INSTANCES,
+    "files": subjects.VLLM_FILES,
     "hello": "compute.hello.v1",  # nobody listens but who just made the account
 }
 HEARS = {

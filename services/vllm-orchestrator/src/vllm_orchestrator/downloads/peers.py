@@ -1,7 +1,9 @@
 """Models between the nodes of one cluster, over NATS: hosts behind NAT need no address for it.
 
 `compute.vllm.files.v1` asks everybody who has a model whole; `compute.vllm.files.v1.<node_id>` reads a piece
-of a file of it. Names are looked up in the host's own listing, never joined to a path.
+of a file of it. A host with a NATS account of its own can say only the first, which arrives under
+`compute.node.<id>.files`: it names there whom it wants a piece of. Names are looked up in the host's own
+listing, never joined to a path.
 """
 
 import asyncio
@@ -40,9 +42,10 @@ BYTES = b"\x00"  # before a piece: a problem begins with `{`
 
 
 class FilesAsk(Wire):
-    """Who has `model_name`; with `path` the piece of that file from `offset` on."""
+    """Who has `model_name`; with `path` the piece of that file from `offset` on, of `node_id` if given."""
 
     model_name: ModelName
+    node_id: Identifier | None = None
     path: Annotated[str, Field(max_length=512)] | None = None
     offset: Annotated[int, Field(ge=0, le=1 << 45)] = 0
     length: Annotated[int, Field(ge=1, le=PIECE_BYTES)] = PIECE_BYTES
@@ -53,6 +56,7 @@ class Holder(Wire):
 
     node_id: Identifier
     files: dict[str, int] = Field(description="Relative name → bytes")
+    ask_all: bool = Field(False, description="Pieces are asked for on the general subject, with `node_id`")
 
 
 class FileServer:
@@ -68,10 +72,24 @@ class FileServer:
         await self._bus.serve(subjects.VLLM_FILES, self._holder)
         await self._bus.serve(subjects.vllm_subject("files", self._node_id), self._piece)
 
-    async def _holder(self, body: Message) -> object:
+    async def serve_accounts(self) -> None:
+        """Hosts with an account of their own too."""
+        await self._bus.subscribe_family("compute.node.*.files", self._asked_from_outside)
+
+    async def _holder(self, body: Message) -> Holder | None:
         """The listing; silence when the model is not here, so that the first answer is a good one."""
         ask = FilesAsk.model_validate(body)
+        if ask.path is not None:
+            return None  # a host's own question to others, which it hears too
         return await asyncio.to_thread(self._listing, ask.model_name)
+
+    async def _asked_from_outside(self, _subject: str, body: Message) -> object:
+        """One answer reaches the asker: nobody speaks but who has the model, or is meant."""
+        ask = FilesAsk.model_validate(body)
+        if ask.path is not None:
+            return await self._piece(body) if ask.node_id == self._node_id else None
+        holder = await self._holder(body)
+        return holder and holder.model_copy(update={"ask_all": True})
 
     async def _piece(self, body: Message) -> bytes:
         ask = FilesAsk.model_validate(body)
@@ -112,9 +130,10 @@ class FileServer:
 class Peer:
     """Another node as a source of one model."""
 
-    def __init__(self, bus: Bus, node_id: str) -> None:
+    def __init__(self, bus: Bus, node_id: str, ask_all: bool = False) -> None:
         self._bus = bus
         self._node_id = node_id
+        self._subject = subjects.VLLM_FILES if ask_all else subjects.vllm_subject("files", node_id)
         self.origin = f"node:{node_id}"
 
     async def read(self, listing: Listing, file: RemoteFile, offset: int) -> AsyncGenerator[bytes, None]:
@@ -138,10 +157,15 @@ class Peer:
             return b"".join([chunk async for chunk in chunks])
 
     async def _piece(self, listing: Listing, file: RemoteFile, offset: int, length: int) -> bytes:
-        ask = FilesAsk(model_name=listing.model_name, path=file.path, offset=offset, length=length)
-        subject = subjects.vllm_subject("files", self._node_id)
+        ask = FilesAsk(
+            model_name=listing.model_name,
+            node_id=self._node_id,
+            path=file.path,
+            offset=offset,
+            length=length,
+        )
         try:
-            reply = await self._bus.client.request(subject, wire_json.dump(ask), timeout=PIECE_SECONDS)
+            reply = await self._bus.client.request(self._subject, wire_json.dump(ask), timeout=PIECE_SECONDS)
         except (nats.errors.Error, TimeoutError) as error:
             raise _gone(self._node_id) from error
         if not reply.data.startswith(BYTES) or len(reply.data) != length + len(BYTES):
@@ -179,7 +203,7 @@ def _heard(bus: Bus, data: bytes, node_id: str, model_name: str) -> tuple[Peer, 
     if holder.node_id == node_id:
         return None
     origin = f"node:{holder.node_id}"
-    return Peer(bus, holder.node_id), Listing(model_name, origin, origin, files)
+    return Peer(bus, holder.node_id, holder.ask_all), Listing(model_name, origin, origin, files)
 
 
 def _gone(node_id: str) -> Problem:

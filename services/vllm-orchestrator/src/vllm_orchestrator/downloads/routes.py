@@ -71,6 +71,8 @@ async def serve(service: "VllmOrchestrator") -> None:
 
     await service.bus.serve(subjects.vllm_subject("pull", service.node_id), pull)
     await service.file_server.serve()
+    if service.settings.nats_account == "shared":
+        await service.file_server.serve_accounts()
 
 
 def _list(service: "VllmOrchestrator") -> PullList:
