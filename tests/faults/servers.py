@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 from compute_cli.nats_server import find_binary
+from compute_common.bus import Bus
+from compute_common.jetstream import WORK_STREAM
 from tests.support import waiting
 from tests.support.ports import free_ports
 
@@ -84,3 +86,10 @@ def three(home: Path, address: str = "127.0.0.1") -> list[Server]:
         )
         for n in range(3)
     ]
+
+
+async def leader_and_copies(bus: Bus, stream: str = WORK_STREAM) -> tuple[str, int]:
+    """The server that leads the stream, and how many copies there are."""
+    info = await bus.jetstream().stream_info(stream)
+    assert info.cluster is not None
+    return str(info.cluster.leader), 1 + len(info.cluster.replicas or [])

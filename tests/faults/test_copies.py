@@ -1,44 +1,19 @@
 """Buckets have as many copies as the work log in a cluster of three NATS servers, older ones too."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from compute_common.bus import Bus
-from compute_common.bus_auth import NatsSettings
 from compute_common.jetstream import DRAINS_BUCKET, INSTANCES_BUCKET, NODES_BUCKET, WORK_STREAM, ensure_bucket
 from node_registry.registrar import WRITER
 from node_registry.service import NodeRegistry
 from node_registry.settings import Settings as RegistrySettings
-from tests.faults.servers import Server, three
-from tests.faults.test_three_servers import leader_and_copies, meta_leader_is_there
+from tests.faults.servers import Server, leader_and_copies
 from tests.support import waiting
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 from work_marshaling.leader import TERMS
 from work_marshaling.service import WorkMarshaling
 from work_marshaling.settings import Settings
-
-
-@pytest.fixture
-async def servers(tmp_path: Path) -> AsyncIterator[list[Server]]:
-    own = three(tmp_path)
-    await asyncio.gather(*(server.start() for server in own))
-    yield own
-    for server in own:
-        await server.kill()
-
-
-@pytest.fixture
-async def cluster(servers: list[Server]) -> AsyncIterator[Bus]:
-    own = Bus(NatsSettings(NATS_URL=",".join(server.url for server in servers)), "test")
-    own.start()
-    assert await own.wait_connected(5)
-    await waiting.until(lambda: meta_leader_is_there(own), 30)
-    yield own
-    await own.stop()
 
 
 async def copies(bus: Bus, stream: str) -> int:

@@ -4,19 +4,17 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from compute_common.bus import Bus
-from compute_common.bus_auth import NatsSettings
 from compute_common.jetstream import WORK_STREAM
 from tests.faults.model import FINAL
 from tests.faults.real_run import AWAY
 from tests.faults.rig import SETTINGS, Program, entries_after
-from tests.faults.servers import Server, three
+from tests.faults.servers import Server, leader_and_copies
 from tests.faults.verdict import History
 from tests.integration.work_marshaling.cluster import Registry, node_record
 from tests.integration.work_marshaling.processes import Process
@@ -28,45 +26,13 @@ IN_FLIGHT = 8
 GAP_SECONDS = 20.0
 
 
-@pytest.fixture
-async def servers(tmp_path: Path) -> AsyncIterator[list[Server]]:
-    own = three(tmp_path)
-    await asyncio.gather(*(server.start() for server in own))
-    yield own
-    for server in own:
-        await server.kill()
-
-
-@pytest.fixture
-async def bus(servers: list[Server]) -> AsyncIterator[Bus]:
-    own = Bus(NatsSettings(NATS_URL=",".join(server.url for server in servers)), "test")
-    own.start()
-    assert await own.wait_connected(5)
-    yield own
-    await own.stop()
-
-
-async def meta_leader_is_there(bus: Bus) -> bool:
-    try:
-        await bus.jetstream(1).account_info()
-    except AWAY:
-        return False
-    return True
-
-
-async def leader_and_copies(bus: Bus, stream: str = WORK_STREAM) -> tuple[str, int]:
-    """The server that leads the stream, and how many copies there are."""
-    info = await bus.jetstream().stream_info(stream)
-    assert info.cluster is not None
-    return str(info.cluster.leader), 1 + len(info.cluster.replicas or [])
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_the_leader_of_the_log_dies_under_load(servers: list[Server], bus: Bus, tmp_path: Path) -> None:
-    await waiting.until(lambda: meta_leader_is_there(bus), 30)
+async def test_the_leader_of_the_log_dies_under_load(
+    servers: list[Server], cluster: Bus, tmp_path: Path
+) -> None:
     urls = ",".join(server.url for server in servers)
-    registry = Registry(bus)
+    registry = Registry(cluster)
     await registry.start()
     effects = tmp_path / "effects"
     marshalers = [Process(urls, name, **SETTINGS, WORK_STREAM_REPLICAS="3") for name in ("a", "b")]
@@ -79,11 +45,11 @@ async def test_the_leader_of_the_log_dies_under_load(servers: list[Server], bus:
         for marshaler in marshalers:
             await marshaler.start()
         for stream in (WORK_STREAM, f"KV_{TERMS.bucket}"):
-            assert (await leader_and_copies(bus, stream))[1] == 3
+            assert (await leader_and_copies(cluster, stream))[1] == 3
         accepted: set[str] = set()
         loading = asyncio.create_task(load([each.base for each in marshalers], accepted))
         await waiting.until(lambda: len(accepted) >= 40, 30)
-        name, _ = await leader_and_copies(bus)
+        name, _ = await leader_and_copies(cluster)
         victim = next(server for server in servers if server.name == name)
         await victim.kill()
         killed_at, before = time.monotonic(), len(accepted)
@@ -94,7 +60,7 @@ async def test_the_leader_of_the_log_dies_under_load(servers: list[Server], bus:
 
         async def ended() -> bool:
             with contextlib.suppress(*AWAY):
-                history.read(await entries_after(bus, history.last_seq))
+                history.read(await entries_after(cluster, history.last_seq))
                 items = history.model.items
                 return len(items) >= len(accepted) and all(each.status in FINAL for each in items.values())
             return False
