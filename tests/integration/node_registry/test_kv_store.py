@@ -19,6 +19,7 @@ async def test_a_flush_that_is_cut_off_forgets_nothing(nats_server: NatsServer) 
         Settings.model_validate({"NATS_URL": nats_server.url, "NODE_REGISTRY_FLUSH_SECONDS": 600})
     )
     async with serving(service):
+        await waiting.until(lambda: service.store.health()[0])
         for number in range(2 * BATCH):
             await service.registrar.announce(document(f"n{number}"), by_bus=True)
         assert service.store.waiting == 2 * BATCH
