@@ -274,6 +274,8 @@ class Bus:
     async def _run_hook(self, hook: Hook) -> None:
         try:
             await hook()
+        except Problem as problem:
+            log.warning("connect hook refused", cause=problem.cause, detail=problem.detail)
         except Exception:
             log.exception("connect hook failed")
 

@@ -55,6 +55,7 @@ class Lease:
         self._bucket: KeyValue | None = None
         self._max_age_seconds = terms.max_age_seconds
         self._is_starting = True
+        self._failing = False
         self._revision: int | None = None
         self._epoch: int | None = None
         self._until = 0.0
@@ -94,9 +95,9 @@ class Lease:
             revision = await self._claim(bucket)
         except _FAILURES as error:
             self._bucket = None  # the claim may be written all the same: the next step finds it
-            log.warning("lease not renewed", bucket=self.terms.bucket, reason=type(error).__name__)
+            self._tell_failure(type(error).__name__)
             return
-        self._is_starting = False
+        self._is_starting = self._failing = False
         if revision is None:
             self._lose()
         else:
@@ -147,6 +148,17 @@ class Lease:
     def _lose(self) -> None:
         self._revision = self._epoch = None
         self._until = 0.0
+
+    def _tell_failure(self, reason: str) -> None:
+        """Once, until a step succeeds."""
+        if not self._failing:
+            log.warning(
+                "lease not renewed; tried again",
+                bucket=self.terms.bucket,
+                reason=reason,
+                again_in_seconds=self.terms.renew_seconds,
+            )
+        self._failing = True
 
     def _tell(self, held: bool) -> None:
         if held != self.last_answer:

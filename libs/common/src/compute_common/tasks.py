@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from compute_common.problems import Problem
+
 log = structlog.get_logger("tasks")
 
 AGAIN_SECONDS = 0.1
@@ -26,5 +28,8 @@ async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(seconds)
         try:
             await work()
+        except Problem as problem:  # a refusal says itself what it is about
+            detail = problem.detail
+            log.warning("periodic work put off", cause=problem.cause, detail=detail, again_in_seconds=seconds)
         except Exception:
             log.exception("periodic work failed")

@@ -9,6 +9,7 @@ import nats.errors
 import structlog
 from fastapi import APIRouter
 
+from compute_common.access.engine_door import engine_client
 from compute_common.enums import EngineKind
 from compute_common.jetstream import INSTANCES_BUCKET
 from compute_common.problems import Problem
@@ -29,6 +30,7 @@ from vllm_orchestrator.engines.runtimes import Runtimes
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.attached import Attachments
+from vllm_orchestrator.instances.catch_up import CatchUp
 from vllm_orchestrator.instances.desk import Desk
 from vllm_orchestrator.instances.groups import Groups
 from vllm_orchestrator.instances.ledger import LedgerClient
@@ -64,7 +66,8 @@ class VllmOrchestrator(Service):
         self.settings = settings
         # loopback and engines only: a proxy of the environment has no part in it
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self.client = httpx.AsyncClient(trust_env=False, limits=limits)
+        askable = settings.reachable_engines.also(settings.engine_bind)
+        self.client = engine_client(askable, limits=limits)
         self.files = EngineFiles(settings.compute_home)
         self._shares_account = settings.nats_account == "shared"
         remote = None if self._shares_account else RemoteBucket(self.bus)
@@ -130,6 +133,7 @@ class VllmOrchestrator(Service):
         self.leaving = False
         self._adopted = False
         self._adopting = asyncio.Lock()
+        self._catch_up = CatchUp(self.bus, settings.instance_repeat_seconds)
         self._repeating: asyncio.Task[None] | None = None
         self._yielding: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -199,6 +203,10 @@ class VllmOrchestrator(Service):
         await self.client.aclose()
 
     async def _on_connect(self) -> None:
+        await self._catch_up.attempt(self._follow_bucket)
+
+    async def _follow_bucket(self) -> None:
+        """What memory and bucket have to tell each other, and engines that follow from it."""
         async with self._adopting:
             await self.table.flush()
             await self.table.refresh()
@@ -217,20 +225,13 @@ class VllmOrchestrator(Service):
 
     async def _repeat(self) -> None:
         while True:
-            await asyncio.sleep(self.settings.instance_repeat_seconds)
-            try:
-                if not self._adopted and self.bus.connected:
-                    await self._on_connect()
-                await self.attachments.look()
-                await self.table.flush()
-                await self.table.refresh()
-                await self.adoption.take_up_new()
-                await self.parts.look()
-                await self.announcer.repeat()
-            except Problem as problem:
-                log.debug("not repeated", cause=problem.cause)
-            except Exception:
-                log.exception("repeating instance events failed")
+            await self._catch_up.rest()
+            await self._catch_up.attempt(self._look_again)
+
+    async def _look_again(self) -> None:
+        await self.attachments.look()
+        await self._follow_bucket()
+        await self.parts.look()
 
     def equipment(self) -> tuple[list[str], list[EngineKind]]:
         """The models whose files are whole here, and the engines that start here."""

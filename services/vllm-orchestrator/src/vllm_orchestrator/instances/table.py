@@ -327,5 +327,7 @@ def _storage() -> Iterator[None]:
     except (Problem, NoKeysError, KeyNotFoundError, KeyWrongLastSequenceError):
         raise
     except Exception as error:
-        log.warning("instance storage", reason=type(error).__name__)
-        raise unavailable("storage", "instance records cannot be read or written now; try again") from error
+        reason = f"NATS storage: {type(error).__name__}"
+        raise unavailable(
+            "storage", f"instance records cannot be read or written now ({reason}); try again"
+        ) from error
