@@ -10,13 +10,13 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from benchmark_runner.generator.dialect import Dialect, Prompt
+from benchmark_runner.generator.heartbeat import Heartbeat
 from benchmark_runner.generator.http import BrokenError, Connection, Sink, StaleError
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.sse import Chunk, Events, GarbageError
 from benchmark_runner.timing import RequestTiming
 
 OVERRUN = 4  # a stream with this many times the chunks asked for is cut off
-WATCH_SECONDS = 0.1
 FEW_STREAMS = 8  # up to so many, parsing waits: of more, one process parses what it finds ready anyway
 LINGER_SECONDS = 0.5  # for the end of an answer that has said it is done
 MAX_PLAIN_BYTES = 64 << 20
@@ -36,11 +36,11 @@ class EngineClient:
         self._patience = patience
         self._idle: list[Connection] = []
         self._under_way: dict[Connection, _Stream] = {}
-        self._watcher = asyncio.create_task(self._watch())
+        self.heartbeat = Heartbeat(self._look)
         self.dialect = Dialect()
 
     async def close(self) -> None:
-        self._watcher.cancel()
+        self.heartbeat.stop()
         for connection in (*self._idle, *self._under_way):
             connection.close()
 
@@ -152,18 +152,15 @@ class EngineClient:
             raise _ConnectError from error
         return connection
 
-    async def _watch(self) -> None:
+    def _look(self, now: float) -> None:
         """One look at all answers every so often costs less than a timer for each chunk."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            now = time.perf_counter()
-            for connection, stream in list(self._under_way.items()):
-                connection.catch_up()
-                silent = now - connection.last
-                if stream.done and silent > LINGER_SECONDS:
-                    connection.settle()
-                elif silent > self._patience.idle or now - stream.sent > self._patience.total:
-                    connection.fail(TimeoutError())
+        for connection, stream in list(self._under_way.items()):
+            connection.catch_up()
+            silent = now - connection.last
+            if stream.done and silent > LINGER_SECONDS:
+                connection.settle()
+            elif silent > self._patience.idle or now - stream.sent > self._patience.total:
+                connection.fail(TimeoutError())
 
 
 class _ConnectError(Exception):

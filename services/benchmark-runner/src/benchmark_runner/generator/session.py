@@ -1,6 +1,5 @@
 """One target, cell after cell: prepares, warms up, measures, and watches over the generator itself."""
 
-import asyncio
 import gc
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from benchmark_runner.generator.samples import flat
 from benchmark_runner.plan import CellPlan
 from benchmark_runner.timing import RequestTiming
 
-PULSE_SECONDS = 0.02  # a cell of two seconds has a hundred: one lone stall does not spoil its p99
 WARMUP_TOKENS = 16
 AT_ONCE = 8  # prompts made together: ids weigh ten times what they weigh as a request
 Phase = Callable[[str, int, int], None]
@@ -79,7 +77,7 @@ class Session:
             measured.timings.append(timing)
             self._said("measuring", len(measured.timings), total)
 
-        pulse = asyncio.create_task(_pulse(measured.stalls))
+        self._client.heartbeat.measure(measured.stalls)
         gc.collect()
         gc.freeze()
         gc.disable()  # a collection in the middle would show as a gap of the server
@@ -92,12 +90,4 @@ class Session:
         finally:
             measured.cpu_seconds = time.process_time() - used
             gc.enable()
-            pulse.cancel()
-
-
-async def _pulse(stalls: list[float]) -> None:
-    """How late a timer of this process is: what it read meanwhile was stamped as late."""
-    while True:
-        due = time.perf_counter() + PULSE_SECONDS
-        await asyncio.sleep(PULSE_SECONDS)
-        stalls.append(max(0.0, time.perf_counter() - due))
+            self._client.heartbeat.measure(None)
