@@ -1,7 +1,9 @@
 """Nobody makes a service send a request to where it may not: instances, attachments, benchmarks, work."""
 
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -135,6 +137,48 @@ async def test_work_goes_to_no_address_that_an_event_made_up(nats_server: NatsSe
             )
         assert program.instances.names() == []
         assert trap.visits == []
+
+
+@pytest.fixture
+def turning(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the name `turncoat` stands for, question after question; the last one stays."""
+    answers: list[str] = []
+    real = socket.getaddrinfo
+
+    def answer(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host != "turncoat":
+            return real(host, port, *more, **options)
+        found = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return answers
+
+
+async def test_the_gateway_follows_no_name_that_turns(
+    nats_server: NatsServer, tmp_path: Path, bus: Bus, turning: list[str]
+) -> None:
+    turning += ["127.0.0.1", "203.0.113.9"]
+    async with Trap().set() as engine, serving(orchestrator(nats_server, tmp_path)) as client:
+        await tell(bus, "one", f"http://turncoat:{engine.port}/v1", "other")
+        await until(lambda: _listed(client))
+        assert (await client.post("/v1/completions", json=ASK)).status_code == 200
+        assert (await client.post("/v1/completions", json=ASK)).status_code == 503
+        assert len(engine.visits) == 1
+
+
+async def test_a_run_stays_with_the_address_that_was_judged(tmp_path: Path, turning: list[str]) -> None:
+    """The load generator, a process of its own, resolves nothing by itself."""
+    turning += ["169.254.169.254"]
+    service = runner(tmp_path, BENCHMARK_ENDPOINT_ALLOW="turncoat")
+    async with Trap().set() as engine, serving(service) as client:
+        ask = {"model_name": "x", "endpoint": f"http://turncoat:{engine.port}", **SMALL}
+        refused = (await client.post(RUN, json=ask)).json()
+        assert "no address that may be asked" in refused["error"]
+        assert engine.visits == []
+        turning[:] = ["127.0.0.1", "169.254.169.254"]
+        assert (await client.post(RUN, json=ask)).json()["status"] == "failed"  # it is no engine
+        assert engine.visits
 
 
 @pytest.mark.parametrize(

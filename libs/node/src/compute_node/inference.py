@@ -13,7 +13,7 @@ class Inference:
 
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
-        self._client = openai.Client()
+        self._client = openai.Client(reachable=instances.reachable)
 
     async def close(self) -> None:
         await self._client.close()

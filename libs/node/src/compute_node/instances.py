@@ -29,7 +29,7 @@ class Instances:
 
     def __init__(self, bus: Bus, node_id: str, reachable: EngineHosts) -> None:
         self._bus = bus
-        self._reachable = reachable
+        self.reachable = reachable
         self._node_id = node_id
         self._ready: dict[str, Instance] = {}
         self._asleep: dict[str, Instance] = {}
@@ -112,7 +112,7 @@ class Instances:
     def _take(self, instance: Instance) -> None:
         name = instance.instance_name
         self._drop(name)
-        if instance.status in SERVING and self._reachable.allow(instance.endpoints.api):
+        if instance.status in SERVING and self.reachable.allow(instance.endpoints.api):
             self._ready[name] = instance
         elif instance.wakeable:
             self._asleep[name] = instance

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 
 from compute_common import wire_json
+from compute_common.access.engine_door import engine_client
+from compute_common.access.engine_hosts import EngineHosts
 from compute_common.tracing import HEADER
 from compute_node.job import Job, WorkError
 from compute_node.stream import Answer, fold_stream
@@ -87,18 +89,23 @@ def streamable(payload: dict[str, Any]) -> bool:
 
 
 class Client:
-    """One question at a time over HTTP; what goes wrong is a `WorkError`."""
+    """One question at a time over HTTP; what goes wrong is a `WorkError`.
 
-    def __init__(self, api_key: str | None = None) -> None:
+    With `reachable` only an engine there is connected to; without, the caller's own server wherever it is.
+    """
+
+    def __init__(self, api_key: str | None = None, reachable: EngineHosts | None = None) -> None:
         # A new connection each time: an engine may close a kept one just as it is used again, and on loopback
         # connecting costs a fraction of a millisecond.
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_keepalive_connections=0),
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
-            trust_env=False,
-            follow_redirects=False,
-        )
+        options: dict[str, Any] = {
+            "timeout": httpx.Timeout(None, connect=CONNECT_SECONDS),
+            "limits": httpx.Limits(max_keepalive_connections=0),
+            "headers": {"Authorization": f"Bearer {api_key}"} if api_key else None,
+        }
+        if reachable is None:
+            self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False, **options)
+        else:
+            self._http = engine_client(reachable, **options)
 
     async def close(self) -> None:
         await self._http.aclose()

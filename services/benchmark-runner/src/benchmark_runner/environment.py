@@ -10,6 +10,8 @@ import httpx
 
 from benchmark_runner.targets import Target
 from compute_common import __version__, subjects
+from compute_common.access.engine_door import engine_client
+from compute_common.access.engine_hosts import EngineHosts
 from compute_common.bus import Bus
 from compute_common.problems import Problem
 from compute_common.schemas.vllm import Instance
@@ -20,9 +22,11 @@ MAX_WORDS = 4000
 NAMES = "names"  # under which work asks for the model
 
 
-async def environment(bus: Bus, target: Target, instance: Instance | None) -> dict[str, object]:
+async def environment(
+    bus: Bus, target: Target, instance: Instance | None, reachable: EngineHosts
+) -> dict[str, object]:
     """What could be found out; a part that does not answer is left out."""
-    engine, node = await asyncio.gather(_engine(target.base_url), _node(bus, target.node_id))
+    engine, node = await asyncio.gather(_engine(target.base_url, reachable), _node(bus, target.node_id))
     return {
         "endpoint": target.base_url,
         "model": target.model,
@@ -52,11 +56,11 @@ def _of_instance(instance: Instance | None) -> dict[str, object]:
     }
 
 
-async def _engine(base_url: str) -> dict[str, object]:
+async def _engine(base_url: str, reachable: EngineHosts) -> dict[str, object]:
     """vLLM tells its version at /version; llama-server its build and context at /props."""
     root = base_url.removesuffix("/v1")
     found: dict[str, object] = {}
-    async with httpx.AsyncClient(timeout=ASK_SECONDS, trust_env=False) as http:
+    async with engine_client(reachable, timeout=ASK_SECONDS) as http:
         version, props = await asyncio.gather(_ask(http, f"{root}/version"), _ask(http, f"{root}/props"))
     if isinstance(version.get("version"), str):
         found["engine_version"] = version["version"][:100]

@@ -34,6 +34,7 @@ class GeneratorProcess:
     def __init__(self, target: Target, patience: Patience, api: str | None) -> None:
         self._opening = {
             "base_url": target.base_url,
+            "addresses": target.addresses,
             "model": target.model,
             "patience": asdict(patience),
             "api": api,

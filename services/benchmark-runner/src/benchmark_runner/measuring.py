@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from benchmark_runner import rate_search
@@ -21,6 +22,8 @@ from benchmark_runner.slo import Slo, wanted
 from benchmark_runner.summary import Samples, summarise
 from benchmark_runner.targets import Target, choose, of_instance
 from benchmark_runner.tensorzero import NOTE, TensorZeroFeedback
+from compute_common.access.engine_door import addresses_of
+from compute_common.access.engine_hosts import EngineHosts
 from compute_common.bus import Bus
 from compute_common.enums import BenchmarkStatus
 from compute_common.problems import Problem
@@ -97,6 +100,8 @@ class Meter:
         target = choose(request, await self._instances(request), self._settings.allowed_hosts)
         if target is None:
             target = of_instance(await self._started(benchmark_id, request))
+        reachable = self._settings.engines_at(target.base_url)
+        target = await _judged(target, reachable)
         instance = await self._instance(target)
         known = self._records.runs[benchmark_id].environment
         await self._records.update(
@@ -104,7 +109,7 @@ class Meter:
             instance_name=target.instance_name,
             node_id=target.node_id,
             engine=target.engine,
-            environment=known | await environment(self._bus, target, instance),
+            environment=known | await environment(self._bus, target, instance, reachable),
         )
         async with self._generator(target, request) as generator:
             if isinstance(generator, Aiperf):
@@ -174,6 +179,15 @@ class Meter:
             if request.endpoint is None:
                 raise
             return []  # an endpoint on loopback can be measured without the cluster
+
+
+async def _judged(target: Target, reachable: EngineHosts) -> Target:
+    """The target with the addresses its host has now: they stay the same for the whole run."""
+    try:
+        found = await addresses_of(reachable, target.base_url)
+    except (OSError, ValueError) as error:
+        raise RunFailedError(f"the engine's address cannot be used: {error}") from error
+    return replace(target, addresses=tuple(found))
 
 
 class _Taking:

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.slo import Slo
+from compute_common.access.engine_hosts import EngineHosts
 from compute_common.access.engine_settings import EngineHostSettings
 from compute_common.settings import env, in_container
 from compute_common.shell import ServiceSettings
@@ -129,3 +131,11 @@ class Settings(EngineHostSettings, ServiceSettings):
     @property
     def allowed_hosts(self) -> frozenset[str]:
         return frozenset(host.strip().lower() for host in self.endpoint_allow.split(",") if host.strip())
+
+    def engines_at(self, base_url: str) -> EngineHosts:
+        """Where an engine may be that is asked at `base_url`: an operator's endpoint may be anywhere."""
+        parts = urlsplit(base_url)
+        host = parts.hostname or ""
+        address = f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        named = bool({host, address} & self.allowed_hosts)
+        return self.reachable_engines.also(host) if named else self.reachable_engines

@@ -13,13 +13,17 @@ from compute_common.schemas.vllm import Instance
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`base_url` ends in /v1; `model` is what the server is asked for."""
+    """`base_url` ends in /v1; `model` is what the server is asked for; `addresses` is where it is.
+
+    Without `addresses` nobody has judged where the URL's host leads.
+    """
 
     base_url: str
     model: str
     instance_name: str | None = None
     node_id: str | None = None
     engine: str | None = None
+    addresses: tuple[str, ...] = ()
 
 
 def choose(

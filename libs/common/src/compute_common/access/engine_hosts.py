@@ -1,7 +1,8 @@
 """Which addresses of engines may be asked: other hosts tell them, and the requests are ours.
 
 Loopback, what ENGINE_HOSTS lists (by default private networks) and names without a dot, which only this
-network resolves. Never where clouds keep their credentials, whatever is listed.
+network resolves. Never where clouds keep their credentials, whatever is listed. What a name stands for is
+judged where the connection is made (`engine_door`): it may change from one question to the next.
 """
 
 import ipaddress
@@ -59,6 +60,11 @@ class EngineHosts:
                 names.add(part)
         return cls(tuple(networks), frozenset(names))
 
+    def also(self, listed: str) -> "EngineHosts":
+        """These and what `listed` names, as in `parse`."""
+        more = self.parse(listed)
+        return EngineHosts(self.networks + more.networks, self.names | more.names)
+
     def allow(self, url: str | None) -> bool:
         """Whether `url` is a plain http(s) address of a host that may be asked."""
         if not url or _BLANK.search(url):
@@ -80,6 +86,21 @@ class EngineHosts:
         except ValueError:
             return self._allow_name(host.lower())
         return self._allow_address(getattr(address, "ipv4_mapped", None) or address)
+
+    def allow_resolved(self, name: str, address: str) -> bool:
+        """Whether `name` may be asked at `address`, as it was resolved just now.
+
+        A listed name may be anywhere but where clouds keep their credentials; any other one must be where an
+        address itself might have been named.
+        """
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        found = getattr(found, "ipv4_mapped", None) or found
+        if not self.allow_host(name) or any(found in network for network in _NEVER):
+            return False
+        return name.lower() in self.names or self._allow_address(found)
 
     def _allow_name(self, name: str) -> bool:
         if name in _NEVER_NAMED or _NUMBER.match(name.rstrip(".").rpartition(".")[2]):

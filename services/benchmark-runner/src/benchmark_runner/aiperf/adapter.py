@@ -86,7 +86,8 @@ class Aiperf:
         self._measured, self._under_way = [], None
         total = plan.requests * plan.repeats
         heard("preparing", 0, total)
-        client = EngineClient(self._target.base_url, self._target.model, self._patience)
+        target = self._target
+        client = EngineClient(target.base_url, target.model, self._patience, target.addresses)
         try:
             problem = await self._settled(client, plan)
             if problem is not None:

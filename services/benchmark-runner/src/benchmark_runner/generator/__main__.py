@@ -1,6 +1,6 @@
 """`python -m benchmark_runner.generator`: a target and cells on standard input, samples on standard output.
 
-In: `{"open": {base_url, model, api, patience}}` once, then `{"cell": {…}}` or `{"stop": true}`.
+In: `{"open": {base_url, addresses, model, api, patience}}` once, then `{"cell": {…}}` or `{"stop": true}`.
 Out: `{"progress": [phase, done, total]}` meanwhile, `{"cell": {…}}` at the end of each, whole or stopped.
 """
 
@@ -56,7 +56,8 @@ async def serve() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     speaker = Speaker()
     opened = (await frames.read(reader))["open"]
-    client = EngineClient(opened["base_url"], opened["model"], Patience(**opened["patience"]))
+    patience = Patience(**opened["patience"])
+    client = EngineClient(opened["base_url"], opened["model"], patience, opened["addresses"])
     session = Session(client, opened["api"], speaker.progress)
     alive = asyncio.create_task(speaker.stay_alive())
     work: asyncio.Task[None] | None = None

@@ -5,7 +5,7 @@ import contextlib
 import json
 import ssl
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -24,13 +24,17 @@ T = TypeVar("T")
 
 
 class EngineClient:
-    """`base_url` ends in /v1. Redirects are not followed, proxies not asked."""
+    """`base_url` ends in /v1; its host is at `addresses`, and is resolved where none are known.
 
-    def __init__(self, base_url: str, model: str, patience: Patience) -> None:
+    Redirects are not followed, proxies not asked.
+    """
+
+    def __init__(self, base_url: str, model: str, patience: Patience, addresses: Sequence[str] = ()) -> None:
         parts = urlsplit(base_url)
         self._prefix = parts.path.rstrip("/")
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
+        self._addresses = addresses or (self._host,)
         self._authority = parts.netloc
         self._model = model
         self._patience = patience
@@ -145,12 +149,18 @@ class EngineClient:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         context = ssl.create_default_context() if self._tls else None
-        opening = loop.create_connection(Connection, self._host, self._port, ssl=context)
-        try:
-            _transport, connection = await _within(self._patience.connect, opening)
-        except (OSError, TimeoutError) as error:
-            raise _ConnectError from error
-        return connection
+        name = self._host if self._tls else None
+        for address in self._addresses:
+            opening = loop.create_connection(
+                Connection, address, self._port, ssl=context, server_hostname=name
+            )
+            try:
+                _transport, connection = await _within(self._patience.connect, opening)
+            except (OSError, TimeoutError) as error:
+                last: Exception = error
+            else:
+                return connection
+        raise _ConnectError from last
 
     def _look(self, now: float) -> None:
         """One look at all answers every so often costs less than a timer for each chunk."""
