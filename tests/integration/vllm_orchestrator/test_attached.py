@@ -108,6 +108,9 @@ async def test_one_that_goes_away_is_degraded_and_comes_back(nats_server: NatsSe
         await until(look, lambda status: status == "degraded", 10)
         async with ScriptedEngine().running(port):
             await until(look, lambda status: status == "ready", 10)
+            back = (await client.get(f"{INSTANCES}/tiny")).json()
+        assert back["last_error"] == "the attached server does not answer"
+        assert back["last_error_at"] > back["created_at"]
 
 
 async def test_at_another_node(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ async def test_from_deploy_to_nothing_left(nats_server: NatsServer, tmp_path: Pa
         ready = await until_status(client, "smol", "ready", "failed")
         assert ready["status"] == "ready", ready["last_error"]
         assert "Paris" in await ask(ready["endpoints"]["api"])
+        assert (ready["last_error"], ready["last_error_at"]) == (None, None)
 
         pid = engine_file(home)["pid"]
         held = (await gpu.get("/api/v1/gpu/reservations")).json()["reservations"]
@@ -79,6 +80,8 @@ async def test_from_deploy_to_nothing_left(nats_server: NatsServer, tmp_path: Pa
         await until_status(client, "smol", "starting", seconds=10)
         again = await until_status(client, "smol", "ready", "failed")
         assert (again["status"], again["restarts"]) == ("ready", 1)
+        assert again["last_error"] == "the engine exited unasked", "why it was started again, and when"
+        assert ready["ready_at"] < again["last_error_at"] < again["ready_at"]
         second = engine_file(home)["pid"]
         assert second != pid
         assert "Paris" in await ask(again["endpoints"]["api"])

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from compute_cli.plan_views import models_table, plan_view
+from compute_cli.views import instances_table
 
 PLAN: dict[str, Any] = {
     "strategy": "TENSOR_PARALLEL", "tensor_parallel_size": 2, "pipeline_parallel_size": 1,
@@ -62,3 +63,12 @@ def test_models_that_fit() -> None:
     for part in ("Qwen/Qwen3-8B", "8.2 B", "SINGLE_GPU", "40960", "41.0"):
         assert part in text
     assert "strategy" not in printed(models_table([model], fits=False))
+
+
+def test_an_instance_that_is_ready_again_shows_no_error_of_the_past() -> None:
+    row: dict[str, Any] = {
+        "instance_name": "a", "model_name": "m", "engine": "vllm", "strategy": "CPU", "placement": [],
+        "endpoints": {}, "last_error": "exited unasked",
+    }  # fmt: skip
+    assert "exited unasked" in printed(instances_table([{**row, "status": "starting"}]))
+    assert "exited unasked" not in printed(instances_table([{**row, "status": "ready"}]))

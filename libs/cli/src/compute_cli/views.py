@@ -54,7 +54,7 @@ def instances_table(instances: Iterable[Row]) -> Table:
             instance["strategy"],
             ", ".join(place_words(place) for place in instance["placement"]),
             instance["endpoints"].get("api"),
-            instance.get("last_error"),
+            None if instance["status"] == "ready" else instance.get("last_error"),  # of the past then
         )
         for instance in instances
     )

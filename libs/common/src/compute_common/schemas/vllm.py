@@ -151,7 +151,8 @@ class Instance(DeployAnswer):
     created_at: UtcTime
     ready_at: UtcTime | None = None
     restarts: int = 0
-    last_error: str | None = None
+    last_error: str | None = Field(None, description="Stays when the instance is ready again: see `status`")
+    last_error_at: UtcTime | None = None
     progress: StartProgress | None = None
     idle_seconds: float | None = None
     idle_timeout_seconds: float | None = Field(None, description="Unloaded when nobody asked for so long")

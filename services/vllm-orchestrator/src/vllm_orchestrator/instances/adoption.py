@@ -4,6 +4,7 @@ import structlog
 
 from compute_common.enums import InstanceStatus
 from compute_common.problems import Problem
+from compute_common.times import utc_now
 from vllm_orchestrator.engines.runtime import Engine, FoundEngine
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.announcer import Announcer
@@ -115,8 +116,8 @@ class Adoption:
         try:
             await launch.equip(record, self._tools)
         except Problem as problem:  # one instance without its binary must not keep the others down
-            record.status, record.last_error = InstanceStatus.FAILED, problem.detail
-            record.desired = "stopped"
+            record.status, record.desired = InstanceStatus.FAILED, "stopped"
+            record.went_wrong(problem.detail, utc_now())
             await self._announcer.changed(record)
             return
         self._roster.supervise(Runner(record, self._tools))

@@ -81,7 +81,8 @@ class Attachments:
             status = InstanceStatus.READY if names else InstanceStatus.DEGRADED
             if status is not record.status:
                 record.status = status
-                record.last_error = None if names else "the attached server does not answer"
+                if not names:
+                    record.went_wrong("the attached server does not answer", utc_now())
                 await self._announcer.changed(record)
 
     async def _endpoints(self, base: str) -> Endpoints:

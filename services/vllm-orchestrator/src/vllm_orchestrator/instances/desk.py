@@ -209,7 +209,8 @@ class Desk:
             if record is None or record.status in ENDED:
                 return
             log.info("instance set aside", instance=name, reason=reason)
-            record.set_aside, record.last_error, record.desired = True, reason, "stopped"
+            record.set_aside, record.desired = True, "stopped"
+            record.went_wrong(reason, utc_now())
             await self._roster.end(record, SET_ASIDE_SECONDS)
 
     async def bring_back(self, name: str) -> None:

@@ -10,6 +10,7 @@ from compute_common.bus import Bus
 from compute_common.problems import Problem
 from compute_common.schemas.node import Node
 from compute_common.schemas.vllm import DeployRequest
+from compute_common.times import utc_now
 from vllm_orchestrator.instances.adoption import Adoption
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.answers import begin, record_of
@@ -73,7 +74,7 @@ class Mover:
         if any(place.node_id in away for place in moved.placement):
             return None
         moved.epoch, moved.restarts = record.epoch + 1, record.restarts + 1
-        moved.last_error = f"node '{named(away)}' went offline"
+        moved.went_wrong(f"node '{named(away)}' went offline", utc_now())
         begin(moved)
         if not await self._table.replace(moved):
             return None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from compute_common.schemas.vllm import DeployRequest, Instance
 from vllm_orchestrator.engines.process import EngineProcess
 from vllm_orchestrator.models.profile import ModelProfile
 
+LONGEST_ERROR = 4000
 _NOT_PART_OF_WHAT_RUNS = {"request_id", "dry_run", "auto_start", "instance_name"}
 
 
@@ -54,6 +56,10 @@ class Record(Instance):
         known = {"pid": None, "start_time": None, "container_id": None, **holder}
         for name, value in known.items():
             setattr(self, name, value)
+
+    def went_wrong(self, reason: str, at: datetime) -> None:
+        """Note why; it stays there when the instance is ready again."""
+        self.last_error, self.last_error_at = reason[:LONGEST_ERROR], at
 
     def public(self) -> Instance:
         """What other programs see."""

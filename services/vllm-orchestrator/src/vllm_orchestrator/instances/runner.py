@@ -15,7 +15,7 @@ from vllm_orchestrator.engines.runtime import Engine
 from vllm_orchestrator.instances import launch
 from vllm_orchestrator.instances.promise import Promise
 from vllm_orchestrator.instances.ranks import Ranks
-from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.record import LONGEST_ERROR, Record
 from vllm_orchestrator.instances.tools import Tools
 from vllm_orchestrator.instances.watch import STARTED_PERCENT, Watch
 
@@ -135,9 +135,10 @@ class Runner:
     async def _wait_for_hosts(self, reason: str) -> None:
         """Another host of it is away: hold nothing, and try again; one that stays away is replaced."""
         await self._clear()
-        record = self.record
+        record, reason = self.record, reason[:LONGEST_ERROR]
         if record.status is not InstanceStatus.DEGRADED or record.last_error != reason:
-            record.status, record.last_error, record.ready_at = InstanceStatus.DEGRADED, reason, None
+            record.status, record.ready_at = InstanceStatus.DEGRADED, None
+            record.went_wrong(reason, utc_now())
             record.progress = StartProgress(phase="waiting for a host")
             await self._tools.changed(record)
         await asyncio.sleep(AWAY_SECONDS)
@@ -180,7 +181,7 @@ class Runner:
         record = self.record
         record.restarts += 1
         record.status = InstanceStatus.STARTING
-        record.last_error = reason
+        record.went_wrong(reason, utc_now())
         record.ready_at = None
         record.progress = StartProgress(phase="restarting", percent=0)
         log.warning("engine restarts", instance=record.instance_name, reason=reason, restarts=record.restarts)
@@ -195,7 +196,7 @@ class Runner:
         record = self.record
         record.status = InstanceStatus.FAILED
         record.desired = "stopped"
-        record.last_error = reason[:4000]
+        record.went_wrong(reason, utc_now())
         record.progress = StartProgress(phase="failed")
         log.error("instance failed", instance=record.instance_name, reason=reason[:300])
         await self._tools.changed(record)

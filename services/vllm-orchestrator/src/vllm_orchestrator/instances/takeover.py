@@ -8,11 +8,12 @@ import structlog
 from compute_common.bus import Bus
 from compute_common.enums import InstanceStatus
 from compute_common.lease import Lease, LeaseTerms
+from compute_common.times import utc_now
 from vllm_orchestrator.instances.announcer import Announcer
 from vllm_orchestrator.instances.moving import Mover, named
 from vllm_orchestrator.instances.promise import Promise
 from vllm_orchestrator.instances.ranks import Ranks
-from vllm_orchestrator.instances.record import Record
+from vllm_orchestrator.instances.record import LONGEST_ERROR, Record
 from vllm_orchestrator.instances.roster import Roster
 from vllm_orchestrator.instances.table import InstanceTable
 from vllm_orchestrator.instances.tools import Tools
@@ -99,7 +100,8 @@ class Takeover:
             await self._move(record, frozenset(away))
 
     async def _degrade(self, record: Record, reason: str) -> None:
-        record = record.model_copy(update={"status": InstanceStatus.DEGRADED, "last_error": reason})
+        record = record.model_copy(update={"status": InstanceStatus.DEGRADED})
+        record.went_wrong(reason, utc_now())
         if await self._table.replace(record):
             await self._announcer.tell(record)
 
@@ -113,7 +115,8 @@ class Takeover:
         if isinstance(moved, Record):
             self._plan_at.pop(name, None)
         elif moved is not None:
-            reason = f"node '{named(away)}' is offline, and no other host takes it: {moved.reason}"[:4000]
+            reason = f"node '{named(away)}' is offline, and no other host takes it: {moved.reason}"
+            reason = reason[:LONGEST_ERROR]
             if reason != record.last_error and record.node_id != self._node_id:
                 await self._degrade(record, reason)
 

@@ -5,6 +5,7 @@ import time
 
 from compute_common.enums import InstanceStatus
 from compute_common.schemas.vllm import Endpoints, StartProgress
+from compute_common.times import utc_now
 from compute_common.units import MIB
 from vllm_orchestrator.engines.activity import ask_activity
 from vllm_orchestrator.engines.probe import completes, healthy
@@ -116,7 +117,7 @@ class Watch:
             await tools.changed(record)
         elif self._misses >= UNHEALTHY_AFTER and record.status is InstanceStatus.READY:
             record.status = InstanceStatus.DEGRADED
-            record.last_error = "the engine runs but its health does not answer"
+            record.went_wrong("the engine runs but its health does not answer", utc_now())
             await tools.changed(record)
 
     async def _at_work(self) -> bool:
