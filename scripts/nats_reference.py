@@ -1,4 +1,4 @@
-"""Prints docs/nats-subjects.md, or docs/asyncapi.yaml with `--asyncapi`, from scripts/wire_table.py."""
+"""Prints docs/nats-subjects.md, or docs/asyncapi.yaml with `--asyncapi`, from scripts/wire/table.py."""
 
 import re
 import sys
@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from compute_common import __version__
-from scripts.wire_table import GROUPS, Channel
+from scripts.wire.channel import Channel
+from scripts.wire.table import GROUPS
 
 Json = dict[str, Any]
 HEADER = """\

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 from scripts import api_reference, nats_reference
-from scripts.wire_table import GROUPS
+from scripts.wire.table import GROUPS
 
 from compute_common import subjects
 
