@@ -1,6 +1,5 @@
 """A deployment whose files are not here gets them first, and is refused where they cannot be had."""
 
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +15,13 @@ from tests.integration.gpu_orchestrator.hosts import two_gpus
 from tests.integration.vllm_orchestrator.hosts import (
     INSTANCES,
     NODE,
+    engine_pid,
     gone,
     orchestrator,
     until,
     until_status,
 )
-from tests.integration.vllm_orchestrator.test_gpu_host import STAND_IN
+from tests.integration.vllm_orchestrator.stand_in import put_on_path
 from tests.support.apps import serving
 from tests.support.hub import HubStandIn
 from tests.support.nats import NatsServer
@@ -36,11 +36,7 @@ async def gpu_host(
     server: NatsServer, home: Path, hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
     """An orchestrator beside a ledger over two cards, with a stand-in for vLLM and an empty model folder."""
-    binary = home / "bin" / "vllm"
-    binary.parent.mkdir(parents=True)
-    binary.write_text(STAND_IN)
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", str(binary.parent))
+    put_on_path(monkeypatch, home / "bin")
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
     service = orchestrator(server, home, HF_ENDPOINT=hub.url, VLLM_MODEL_PATH=home / "models")
     ledger = gpu_orchestrator(home, server.url, two_gpus(), NODE)
@@ -67,7 +63,7 @@ async def test_the_engine_starts_on_what_was_downloaded(
         assert coming["status"] == "starting"
         ready = await until_status(client, "qwen", "ready", "failed")
         assert ready["status"] == "ready", ready["last_error"]
-        pid = json.loads((tmp_path / "engines" / "qwen.json").read_text())["pid"]
+        pid = engine_pid(tmp_path, "qwen")
         argv = psutil.Process(pid).cmdline()
         folder = str(tmp_path / "models" / NAME)
         assert argv[argv.index("serve") + 1] == folder
@@ -95,6 +91,6 @@ async def test_without_a_hub_the_engine_is_left_to_its_own_cache(
         assert (await client.post("/api/v1/vllm/deploy", json=DEPLOY)).status_code == 202
         ready = await until_status(client, "qwen", "ready", "failed")
         assert (ready["status"], ready["config"]["model"]) == ("ready", NAME), ready["last_error"]
-        pid = json.loads((tmp_path / "engines" / "qwen.json").read_text())["pid"]
+        pid = engine_pid(tmp_path, "qwen")
         await client.delete(f"{INSTANCES}/qwen")
         await gone(pid)

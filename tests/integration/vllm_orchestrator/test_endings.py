@@ -1,7 +1,6 @@
 """How engines end: drained by DELETE, or unasked, again and again."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -16,14 +15,16 @@ from tests.integration.gpu_orchestrator.hosts import two_gpus
 from tests.integration.vllm_orchestrator.hosts import (
     INSTANCES,
     NODE,
+    ON_A_CARD,
     SMOLLM,
+    engine_pid,
     gone,
     ledger,
     orchestrator,
     until,
     until_status,
 )
-from tests.integration.vllm_orchestrator.test_gpu_host import MODEL
+from tests.integration.vllm_orchestrator.stand_in import put_on_path
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 from vllm_orchestrator.engines.shared_memory import FOLDER
@@ -65,7 +66,7 @@ async def test_delete_lets_what_is_under_way_finish(nats_server: NatsServer, tmp
     async with ledger(nats_server, home) as gpu, serving(orchestrator(nats_server, home)) as client:
         await client.post("/api/v1/vllm/deploy", json=DEPLOY)
         api = (await until_status(client, "smol", "ready"))["endpoints"]["api"]
-        pid = json.loads((home / "engines" / "smol.json").read_text())["pid"]
+        pid = engine_pid(home, "smol")
 
         async def answer() -> Any:
             body = {"model": "smol", "prompt": "Once", "max_tokens": TOKENS, "ignore_eos": True}
@@ -96,7 +97,7 @@ async def test_draining_is_bounded(nats_server: NatsServer, tmp_path: Path) -> N
     async with ledger(nats_server, home), serving(service) as client:
         await client.post("/api/v1/vllm/deploy", json={**DEPLOY, "max_model_len": 8192})
         await until_status(client, "smol", "ready")
-        pid = json.loads((home / "engines" / "smol.json").read_text())["pid"]
+        pid = engine_pid(home, "smol")
         body = {"model": "smol", "prompt": "Once", "max_tokens": 8000, "ignore_eos": True}
         asked = asyncio.create_task(client.post("/v1/completions", json=body))
         await asyncio.sleep(0.1)
@@ -110,18 +111,14 @@ async def test_draining_is_bounded(nats_server: NatsServer, tmp_path: Path) -> N
 async def test_an_exit_with_code_0_is_a_crash_and_leaves_nothing(
     nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    binary = tmp_path / "bin" / "vllm"
-    binary.parent.mkdir()
-    binary.write_text(LEAVES)
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", str(binary.parent))
+    put_on_path(monkeypatch, tmp_path / "bin", LEAVES)
     home = tmp_path / "home"
     prefix = f"left{os.getpid()}x"
     monkeypatch.setenv("SEGMENTS", prefix)
     ledger_ = gpu_orchestrator(home, nats_server.url, two_gpus(), NODE)
     service = orchestrator(nats_server, home, ENGINE_RESTARTS=1)
     async with serving(ledger_) as gpu, serving(service) as client:
-        await client.post("/api/v1/vllm/deploy", json=MODEL)
+        await client.post("/api/v1/vllm/deploy", json=ON_A_CARD)
         await until_status(client, "qwen", "ready")
         assert len(segments(prefix)) == 1
         failed = await until_status(client, "qwen", "failed")
@@ -135,7 +132,7 @@ async def test_an_exit_with_code_0_is_a_crash_and_leaves_nothing(
         again = await client.post(f"{INSTANCES}/qwen/start")
         assert again.status_code == 202
         await until_status(client, "qwen", "ready")
-        pid = json.loads((home / "engines" / "qwen.json").read_text())["pid"]
+        pid = engine_pid(home, "qwen")
         os.kill(pid, signal.SIGKILL)
         await client.delete(f"{INSTANCES}/qwen")
         await gone(pid)

@@ -15,8 +15,14 @@ from compute_common.bus import Bus
 from gpu_orchestrator.devices import RamReading
 from tests.integration.gpu_orchestrator.hosts import Readings
 from tests.integration.gpu_orchestrator.hosts import orchestrator as gpu_orchestrator
-from tests.integration.vllm_orchestrator.hosts import INSTANCES, orchestrator, until_status
-from tests.integration.vllm_orchestrator.test_lost_hosts import beating, engine_pid, registry
+from tests.integration.vllm_orchestrator.hosts import (
+    INSTANCES,
+    beating,
+    engine_pid,
+    orchestrator,
+    registry,
+    until_status,
+)
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 from vllm_orchestrator.models.resolve import demo_gguf

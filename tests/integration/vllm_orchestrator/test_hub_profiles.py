@@ -2,18 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-from tests.integration.vllm_orchestrator.hosts import orchestrator
+from tests.integration.vllm_orchestrator.hosts import TINY_LLAMA, orchestrator
 from tests.support.apps import serving
 from tests.support.hub import HubStandIn
 from tests.support.nats import NatsServer
 
-CONFIG: dict[str, Any] = {
-    "model_type": "llama", "num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "intermediate_size": 512, "vocab_size": 1024, "max_position_embeddings": 2048,
-    "dtype": "bfloat16",
-}  # fmt: skip
 WEIGHTS = bytes(4_000_000)
 GPU = {"index": 0, "name": "RTX 3090", "vram_mb": 24_576}
 INVENTORY = [{"node_id": "n", "hostname": "n", "gpus": [GPU]}]
@@ -24,7 +18,7 @@ def model(config: bytes) -> dict[str, bytes]:
 
 
 async def test_a_model_only_the_hub_knows_is_planned(nats_server: NatsServer, tmp_path: Path) -> None:
-    hub = HubStandIn(models={"some/new-model": model(json.dumps(CONFIG).encode())})
+    hub = HubStandIn(models={"some/new-model": model(json.dumps(TINY_LLAMA).encode())})
     async with hub.running(), serving(orchestrator(nats_server, tmp_path, HF_ENDPOINT=hub.url)) as client:
         body = {"model_name": "some/new-model", "inventory": INVENTORY}
         answers = [(await client.post("/api/v1/vllm/plan", json=body)).json() for _ in range(2)]

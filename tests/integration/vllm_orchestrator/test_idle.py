@@ -1,7 +1,6 @@
 """An engine nobody asks gives its memory back, and whoever asks next gets his answer all the same."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,13 +19,14 @@ from tests.integration.vllm_orchestrator.hosts import (
     INSTANCES,
     NODE,
     SMOLLM,
+    engine_pid,
     gone,
     ledger,
     orchestrator,
+    registry,
     until,
     until_status,
 )
-from tests.integration.vllm_orchestrator.test_lost_hosts import registry
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 
@@ -56,7 +56,7 @@ async def test_unloaded_when_idle_and_woken_by_the_gateway(nats_server: NatsServ
         async with serving(service) as client:
             await client.post("/api/v1/vllm/deploy", json=DEPLOY)
             await until_status(client, "smol", "ready")
-            pid = int(json.loads((home / "engines" / "smol.json").read_text())["pid"])
+            pid = engine_pid(home, "smol")
             for _turn in range(6):  # longer than the timeout, but never idle so long
                 assert (await client.post("/v1/completions", json=PROMPT)).status_code == 200
                 await asyncio.sleep(IDLE_SECONDS / 4)

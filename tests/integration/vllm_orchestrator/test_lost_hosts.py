@@ -1,28 +1,24 @@
 """Two hosts and the real registry: a host that is lost loses its instances, unless they are tied to it."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
-from compute_common import subjects, wire_json
+from compute_common import wire_json
 from compute_common.bus import Bus
-from compute_common.tasks import end_tasks, every
-from node_registry.service import NodeRegistry
-from node_registry.settings import Settings as RegistrySettings
 from tests.integration.vllm_orchestrator.hosts import (
     INSTANCES,
     NODE,
     SMOLLM,
+    beating,
+    engine_pid,
     gone,
     ledger,
     orchestrator,
+    registry,
     until,
     until_status,
 )
@@ -33,34 +29,6 @@ from tests.support.nats import NatsServer
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(110)]
 OTHER = "host-two"
 DEPLOY = {"model_name": SMOLLM, "max_model_len": 512, "max_num_seqs": 2}
-BEAT_SECONDS = 0.5
-
-
-@asynccontextmanager
-async def beating(bus: Bus, node_id: str) -> AsyncIterator[None]:
-    """The node of a host, as its detector would announce it."""
-    document = {"node_id": node_id, "hostname": node_id, "managed": True, "heartbeat_seconds": BEAT_SECONDS}
-
-    async def beat() -> None:
-        await bus.publish(subjects.NODES_HEARTBEAT, {"node_id": node_id})
-
-    await bus.publish(subjects.NODES_ANNOUNCE, document)
-    task = asyncio.create_task(every(BEAT_SECONDS, beat))
-    try:
-        yield
-    finally:
-        await end_tasks([task])
-
-
-@asynccontextmanager
-async def registry(server: NatsServer) -> AsyncIterator[httpx.AsyncClient]:
-    settings = RegistrySettings.model_validate({"NATS_URL": server.url, "NODE_ID": "registry"})
-    async with serving(NodeRegistry(settings)) as client:
-        yield client
-
-
-def engine_pid(home: Path, name: str) -> int:
-    return int(json.loads((home / "engines" / f"{name}.json").read_text())["pid"])
 
 
 async def test_a_lost_host_is_replaced_and_stops_its_orphan_when_it_returns(

@@ -14,8 +14,7 @@ from compute_common import subjects
 from compute_common.bus import Bus
 from tests.integration.gpu_orchestrator.hosts import orchestrator as gpu_orchestrator
 from tests.integration.gpu_orchestrator.hosts import two_gpus
-from tests.integration.vllm_orchestrator.hosts import INSTANCES, NODE, SMOLLM, orchestrator, until
-from tests.integration.vllm_orchestrator.test_lost_hosts import registry
+from tests.integration.vllm_orchestrator.hosts import INSTANCES, NODE, SMOLLM, orchestrator, registry, until
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 

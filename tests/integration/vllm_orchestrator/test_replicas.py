@@ -5,26 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.vllm_orchestrator.hosts import INSTANCES, SMOLLM, ledger, orchestrator, until_status
-from tests.integration.vllm_orchestrator.test_gpu_host import MODEL, STAND_IN, gpu_host
+from tests.integration.vllm_orchestrator.hosts import (
+    INSTANCES,
+    ON_A_CARD,
+    SMOLLM,
+    gpu_host,
+    ledger,
+    orchestrator,
+    until_status,
+)
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
-
-
-@pytest.fixture
-def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary = tmp_path / "bin" / "vllm"
-    binary.parent.mkdir()
-    binary.write_text(STAND_IN)
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", str(binary.parent))
 
 
 async def test_each_replica_has_a_card_of_its_own(
     nats_server: NatsServer, tmp_path: Path, vllm: None
 ) -> None:
     async with gpu_host(nats_server, tmp_path / "home") as (gpu, client):
-        asked = {**MODEL, "replicas": 2}
+        asked = {**ON_A_CARD, "replicas": 2}
         answer = await client.post("/api/v1/vllm/deploy", json=asked)
         assert (answer.status_code, answer.json()["instance_name"]) == (202, "qwen")
         both = [await until_status(client, name, "ready", "failed") for name in ("qwen", "qwen-r2")]
@@ -55,7 +53,7 @@ async def test_more_replicas_than_cards_start_none(
     nats_server: NatsServer, tmp_path: Path, vllm: None
 ) -> None:
     async with gpu_host(nats_server, tmp_path / "home") as (gpu, client):
-        config = {**MODEL, "replicas": 3}
+        config = {**ON_A_CARD, "replicas": 3}
         answer = await client.post("/api/v1/vllm/deploy", json=config)
         assert answer.status_code == 409
         assert answer.json()["detail"].startswith("replica 3 of 3: ")

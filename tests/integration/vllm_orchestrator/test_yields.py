@@ -15,13 +15,13 @@ from tests.integration.gpu_orchestrator.hosts import two_gpus
 from tests.integration.vllm_orchestrator.hosts import (
     INSTANCES,
     NODE,
+    ON_A_CARD,
     SMOLLM,
     ledger,
     orchestrator,
     until,
     until_status,
 )
-from tests.integration.vllm_orchestrator.test_gpu_host import MODEL, STAND_IN
 from tests.support.apps import serving
 from tests.support.nats import NatsServer
 
@@ -73,15 +73,6 @@ async def test_a_real_engine_makes_room_and_comes_back_at_the_deadline(
         await client.delete(f"{INSTANCES}/smol")
 
 
-@pytest.fixture
-def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary = tmp_path / "bin" / "vllm"
-    binary.parent.mkdir()
-    binary.write_text(STAND_IN)
-    binary.chmod(0o755)
-    monkeypatch.setenv("PATH", str(binary.parent))
-
-
 async def test_only_the_card_that_is_asked_for_and_across_restarts(
     nats_server: NatsServer, tmp_path: Path, vllm: None
 ) -> None:
@@ -93,7 +84,7 @@ async def test_only_the_card_that_is_asked_for_and_across_restarts(
 
     async with gpus() as gpu, serving(orchestrator(nats_server, home)) as client:
         for name in ("one", "two"):
-            await client.post("/api/v1/vllm/deploy", json={**MODEL, "instance_name": name})
+            await client.post("/api/v1/vllm/deploy", json={**ON_A_CARD, "instance_name": name})
             await until_status(client, name, "ready")
         one = (await client.get(f"{INSTANCES}/one")).json()["placement"][0]["gpu_indices"]
         await gpu.post(YIELDS, json={"gpu_indices": one})
