@@ -21,10 +21,12 @@ class Script:
     chat: bool = False  # has chat only; its template is four tokens
     one_at_a_time: bool = False
     true_ids: bool = False  # a word has the same token wherever it stands
+    key: str | None = None  # without it everything is 401, and the refusal repeats what it was shown
     at_once: int = 0
     most_at_once: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     prompts: list[Any] = field(default_factory=list)
+    shown: set[str] = field(default_factory=set)  # the `Authorization` of every request, "" without one
     port: int = 0
 
     @property
@@ -70,6 +72,11 @@ async def _one(script: Script, reader: asyncio.StreamReader, writer: asyncio.Str
         int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
     )
     body = json.loads(await reader.readexactly(length))
+    shown = next((x[15:] for x in head.decode().split("\r\n") if x.startswith("Authorization: ")), "")
+    script.shown.add(shown)
+    if script.key is not None and shown != f"Bearer {script.key}":
+        await _answer(writer, 401, {"error": {"message": f"no good: {shown}"}})
+        return True
     if b"/tokenize " in head:
         words = body.get("content", "").split()
         ids = [sum(word.encode()) for word in words] if script.true_ids else list(range(len(words)))

@@ -10,6 +10,7 @@ from tests.support.apps import serving
 from tests.support.llama_server import llama_server
 
 pytestmark = pytest.mark.engine
+KEY = "sk-not-to-be-seen"
 
 
 @pytest.fixture
@@ -36,3 +37,16 @@ async def test_exact_prompts_and_answers_on_a_real_engine(tmp_path: Path, llama:
         beyond = (await client.post(RUN, json=ask | {"context_lengths": [4096]})).json()
         assert beyond["status"] == "failed"
         assert beyond["cells"][0]["error_kinds"] == {"http-400": 6}
+
+
+async def test_a_real_engine_that_wants_a_key(tmp_path: Path) -> None:
+    ask = {"model_name": "smol", "context_lengths": [16], "output_tokens": 4, "background": False}
+    async with llama_server(tmp_path, "-c", "256", "--api-key", KEY) as url:
+        async with serving(runner(tmp_path)) as client:
+            refused = (await client.post(RUN, json=ask | {"endpoint": url})).json()
+        assert refused["cells"][0]["error_kinds"] == {"unauthorised": 1}
+        async with serving(runner(tmp_path, BENCHMARK_ENDPOINT_KEYS=f"{url}={KEY}")) as client:
+            run = (await client.post(RUN, json=ask | {"endpoint": url})).json()
+    assert run["status"] == "completed", run["error"]
+    assert (run["cells"][0]["errors"], run["cells"][0]["prompt_tokens"]) == (0, [16, 16])
+    assert KEY not in str(run)

@@ -16,7 +16,11 @@ class NatsSettings(BaseSettings):
     """`NATS_URL` (several separated by commas), and user, password or a credentials file."""
 
     model_config = SettingsConfigDict(
-        extra="ignore", populate_by_name=True, protected_namespaces=(), env_ignore_empty=True
+        extra="ignore",
+        populate_by_name=True,
+        protected_namespaces=(),
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # what is wrong may stand beside a secret, or be one
     )
 
     nats_url: SecretStr = Field(

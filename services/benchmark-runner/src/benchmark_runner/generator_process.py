@@ -13,7 +13,7 @@ from benchmark_runner.generator import frames
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.generator.samples import timing_of
 from benchmark_runner.plan import CellPlan
-from benchmark_runner.summary import Samples
+from benchmark_runner.summary import Samples, refusal
 from benchmark_runner.targets import Target
 from compute_common.tasks import end_tasks
 
@@ -29,12 +29,18 @@ class GeneratorLostError(Exception):
 
 
 class GeneratorProcess:
-    """`api`: completions, chat, or None for what the server has."""
+    """`api`: completions, chat, or None for what the server has. `key`: the target's API key.
 
-    def __init__(self, target: Target, patience: Patience, api: str | None) -> None:
+    The key goes to the process by its standard input, where nobody else on this host can read it.
+    """
+
+    def __init__(
+        self, target: Target, patience: Patience, api: str | None, *, key: str | None = None
+    ) -> None:
         self._opening = {
             "base_url": target.base_url,
             "addresses": target.addresses,
+            "key": key,
             "model": target.model,
             "patience": asdict(patience),
             "api": api,
@@ -119,5 +125,5 @@ def _samples(answer: dict[str, Any], *, partial: bool) -> Samples:
         cpu_seconds=answer["cpu_seconds"],
         problem=problem,
         partial=partial,
-        notes=[f"a first short request failed ({problem})"] if problem else [],
+        notes=[refusal(problem)] if problem else [],
     )

@@ -26,7 +26,7 @@ from compute_common.access.engine_door import addresses_of
 from compute_common.access.engine_hosts import EngineHosts
 from compute_common.bus import Bus
 from compute_common.enums import BenchmarkStatus
-from compute_common.problems import Problem
+from compute_common.problems import Problem, invalid
 from compute_common.schemas.benchmark import Benchmark, BenchmarkRequest, Cell
 from compute_common.schemas.vllm import Instance
 from compute_common.times import utc_now
@@ -58,6 +58,11 @@ class Meter:
         target = choose(request, await self._instances(request), self._settings.allowed_hosts)
         if target is None:
             await self._orchestrator.check(request)
+        elif request.tool == "aiperf" and self._settings.key_for(target.base_url) is not None:
+            raise invalid(
+                "this endpoint has an API key, which AIPerf takes by its command line, where others on this "
+                "host could read it; use the builtin tool"
+            )
         return target
 
     async def measure(self, benchmark_id: str) -> None:
@@ -146,7 +151,8 @@ class Meter:
         """Ours, or AIPerf."""
         if request.tool == "aiperf":
             return Aiperf(target, self._settings.patience, request.api, self._settings.aiperf_bin)
-        return GeneratorProcess(target, self._settings.patience, request.api)
+        key = self._settings.key_for(target.base_url)
+        return GeneratorProcess(target, self._settings.patience, request.api, key=key)
 
     async def _started(self, benchmark_id: str, request: BenchmarkRequest) -> Instance:
         """A temporary instance, ready; its name is on disk before it is asked for."""

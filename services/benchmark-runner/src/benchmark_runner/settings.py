@@ -1,11 +1,14 @@
 """Settings of the benchmark runner."""
 
 import os
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from benchmark_runner.endpoint_keys import Base, named_for, parse
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.slo import Slo
 from compute_common.access.engine_hosts import EngineHosts
@@ -26,6 +29,11 @@ class Settings(EngineHostSettings, ServiceSettings):
         "",
         validation_alias=env("BENCHMARK_ENDPOINT_ALLOW"),
         description="Hosts (host or host:port, separated by commas) beside loopback and registered instances",
+    )
+    endpoint_keys: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=env("BENCHMARK_ENDPOINT_KEYS"),
+        description="API keys of endpoints, `URL=key` separated by commas; each is sent to its URL only",
     )
     queue_limit: int = Field(
         16,
@@ -114,6 +122,20 @@ class Settings(EngineHostSettings, ServiceSettings):
         validation_alias=env("SUPABASE_TIMEOUT_SECONDS"),
         description="Longest single request to Supabase",
     )
+
+    @field_validator("endpoint_keys")
+    @classmethod
+    def _name_their_urls(cls, value: SecretStr) -> SecretStr:
+        parse(value.get_secret_value())
+        return value
+
+    @cached_property
+    def _keys(self) -> Mapping[Base, str]:
+        return parse(self.endpoint_keys.get_secret_value())
+
+    def key_for(self, base_url: str) -> str | None:
+        """The API key that was named for this base URL."""
+        return named_for(self._keys, base_url)
 
     @property
     def model_root(self) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from benchmark_runner.plan import CellPlan
 from benchmark_runner.slo import Slo
 from benchmark_runner.statistics import interval, percentiles
-from benchmark_runner.timing import RequestTiming
+from benchmark_runner.timing import UNAUTHORISED, RequestTiming
 from compute_common.schemas.benchmark import Cell, Interval, Percentiles
 
 LATE_MS = 10.0
@@ -26,6 +26,14 @@ class Samples:
     problem: str | None = None
     partial: bool = False
     notes: Sequence[str] = field(default=())
+
+
+def refusal(problem: str) -> str:
+    """The note of a cell whose first short request failed, and what to do where that is known."""
+    said = f"a first short request failed ({problem})"
+    if problem == UNAUTHORISED:
+        said += ": the server wants an API key, or another one; BENCHMARK_ENDPOINT_KEYS names it for its URL"
+    return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,13 @@ In an open loop "send" is the moment the request was scheduled for, so that wait
 from dataclasses import dataclass
 from itertools import pairwise
 
+UNAUTHORISED = "unauthorised"  # 401 and 403
+
+
+def http_error(status: int) -> str:
+    """The error of an answer that is no success."""
+    return UNAUTHORISED if status in (401, 403) else f"http-{status}"
+
 
 @dataclass(frozen=True, slots=True)
 class RequestTiming:

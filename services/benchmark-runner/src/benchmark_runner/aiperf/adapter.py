@@ -30,7 +30,7 @@ from benchmark_runner.generator.preparing import PromptMaker, settle
 from benchmark_runner.generator_process import GeneratorLostError, Heard
 from benchmark_runner.plan import CellPlan
 from benchmark_runner.programs import last_lines, running
-from benchmark_runner.summary import Samples
+from benchmark_runner.summary import Samples, refusal
 from benchmark_runner.targets import Target
 from benchmark_runner.timing import RequestTiming
 from compute_common.problems import Problem, invalid
@@ -91,7 +91,7 @@ class Aiperf:
         try:
             problem = await self._settled(client, plan)
             if problem is not None:
-                return Samples(problem=problem, notes=[f"a first short request failed ({problem})"])
+                return Samples(problem=problem, notes=[refusal(problem)])
             maker = PromptMaker(client, plan)  # nobody asked it for token ids: it makes words
             await maker.get_ready()
             for repeat in range(plan.repeats):

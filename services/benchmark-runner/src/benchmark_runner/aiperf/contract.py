@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from benchmark_runner.plan import CellPlan
-from benchmark_runner.timing import RequestTiming
+from benchmark_runner.timing import RequestTiming, http_error
 
 PROMPTS, TOKENIZER, ARTIFACTS, RECORDS = "prompts.jsonl", "tokenizer", "out", "profile_export.jsonl"
 LOG = "logs/aiperf.log"  # in ARTIFACTS, as is RECORDS
@@ -121,7 +121,7 @@ def _error(error: object) -> str | None:
     code = error.get("code") if isinstance(error, dict) else None
     kind = error.get("type") if isinstance(error, dict) else None
     if isinstance(code, int) and 100 <= code < 600:
-        return f"http-{code}"
+        return http_error(code)
     return f"aiperf-{kind[:60]}" if isinstance(kind, str) else "aiperf"
 
 

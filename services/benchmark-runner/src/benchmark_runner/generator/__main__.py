@@ -1,6 +1,7 @@
 """`python -m benchmark_runner.generator`: a target and cells on standard input, samples on standard output.
 
-In: `{"open": {base_url, addresses, model, api, patience}}` once, then `{"cell": {…}}` or `{"stop": true}`.
+In: `{"open": {base_url, addresses, key, model, api, patience}}` once, then `{"cell": {…}}` or
+`{"stop": true}`.
 Out: `{"progress": [phase, done, total]}` meanwhile, `{"cell": {…}}` at the end of each, whole or stopped.
 """
 
@@ -57,7 +58,9 @@ async def serve() -> None:
     speaker = Speaker()
     opened = (await frames.read(reader))["open"]
     patience = Patience(**opened["patience"])
-    client = EngineClient(opened["base_url"], opened["model"], patience, opened["addresses"])
+    client = EngineClient(
+        opened["base_url"], opened["model"], patience, opened["addresses"], key=opened["key"]
+    )
     session = Session(client, opened["api"], speaker.progress)
     alive = asyncio.create_task(speaker.stay_alive())
     work: asyncio.Task[None] | None = None

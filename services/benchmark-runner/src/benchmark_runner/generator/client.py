@@ -14,7 +14,7 @@ from benchmark_runner.generator.heartbeat import Heartbeat
 from benchmark_runner.generator.http import BrokenError, Connection, Sink, StaleError
 from benchmark_runner.generator.patience import Patience
 from benchmark_runner.sse import Chunk, Events, GarbageError
-from benchmark_runner.timing import RequestTiming
+from benchmark_runner.timing import RequestTiming, http_error
 
 OVERRUN = 4  # a stream with this many times the chunks asked for is cut off
 FEW_STREAMS = 8  # up to so many, parsing waits: of more, one process parses what it finds ready anyway
@@ -26,16 +26,25 @@ T = TypeVar("T")
 class EngineClient:
     """`base_url` ends in /v1; its host is at `addresses`, and is resolved where none are known.
 
-    Redirects are not followed, proxies not asked.
+    `key` is its API key. Redirects are not followed, proxies not asked.
     """
 
-    def __init__(self, base_url: str, model: str, patience: Patience, addresses: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        patience: Patience,
+        addresses: Sequence[str] = (),
+        *,
+        key: str | None = None,
+    ) -> None:
         parts = urlsplit(base_url)
         self._prefix = parts.path.rstrip("/")
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
         self._addresses = addresses or (self._host,)
         self._authority = parts.netloc
+        self._shown = f"Authorization: Bearer {key}\r\n" if key else ""
         self._model = model
         self._patience = patience
         self._idle: list[Connection] = []
@@ -110,7 +119,7 @@ class EngineClient:
 
     def _request(self, path: str, body: bytes | None) -> bytes:
         head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: {self._authority}\r\n"
-        head += "Accept: text/event-stream, application/json\r\n"
+        head += f"Accept: text/event-stream, application/json\r\n{self._shown}"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         return head.encode() + b"\r\n" + (body or b"")
@@ -208,7 +217,7 @@ class _Stream:
     def verdict(self, status: int) -> str | None:
         """The error of an answer that is over, or None."""
         if status != 200:
-            return f"http-{status}"
+            return http_error(status)
         if self._garbage:
             return "garbage"
         if self._overrun:
