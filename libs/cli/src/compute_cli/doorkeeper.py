@@ -4,14 +4,11 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-import nats
 import nats.errors
-from nats.aio.client import Client
-from pydantic import SecretStr
 
-from compute_cli import nats_server, node_accounts
+from compute_cli import node_accounts
+from compute_cli.nats_system import system_client
 from compute_common import wire_json
-from compute_common.bus_auth import ONE_TRY, NatsSettings, connect_options
 
 LOOK_SECONDS = 2.0
 ASK_SECONDS = 1.0
@@ -37,30 +34,10 @@ async def look(home: Path, nats_url: str) -> None:
 
 async def accounts_connected(home: Path, nats_url: str) -> frozenset[str]:
     """The accounts that have a connection to the server now; none where it does not tell."""
-    login = nats_server.system_login(home)
-    settings = NatsSettings(
-        NATS_URL=SecretStr(nats_url),
-        NATS_USER=login["NATS_SYS_USER"],
-        NATS_PASSWORD=SecretStr(login["NATS_SYS_PASSWORD"]),
-    ).model_copy(update={"nats_creds": None})
-    client = Client()
     with contextlib.suppress(nats.errors.Error, OSError, TimeoutError, ValueError, AttributeError):
-        try:
-            await client.connect(
-                servers=settings.server_list,
-                **ONE_TRY,
-                connect_timeout=1,
-                error_cb=_quiet,
-                **connect_options(settings),
-            )
+        async with system_client(home, nats_url) as client:
             ask = wire_json.dump({"auth": True, "limit": 65_536})
             answer = await client.request("$SYS.REQ.SERVER.PING.CONNZ", ask, timeout=ASK_SECONDS)
             found = wire_json.parse_object(answer.data).get("data", {}).get("connections") or []
             return frozenset(str(each.get("account")) for each in found)
-        finally:
-            await client.close()
     return frozenset()
-
-
-async def _quiet(_error: Exception) -> None:
-    """Who asks says itself what went wrong."""

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from compute_common.private_file import write_private
 
 ACCOUNTS = "nats-accounts.conf"
 _KEPT = "nats-nodes.json"
+_KEPT_OUT = "nats-kept-out.json"  # beside the accounts: earlier versions read those
 BETWEEN_RELOADS_SECONDS = 0.1
 _SHARED = frozenset({"sys", "compute"})  # the users of the other accounts
 
@@ -44,6 +45,9 @@ def add(home: Path, node_id: str, expires_at: float | None = None) -> NodeAccoun
     node = NodeAccount(node_id, secrets.token_urlsafe(32), now, expires_at)
     with _locked(home):
         others = [each for each in live(read(home), now) if each.node_id != node_id]
+        if node_id in (out := kept_out(home)):  # an operator's word
+            del out[node_id]
+            write_private(home / _KEPT_OUT, json.dumps(out))
         _keep(home, [*others, node])
     return node
 
@@ -72,13 +76,45 @@ def settle(home: Path, came: frozenset[str]) -> bool:
         return len(left) < len(nodes)
 
 
+def kept_out(home: Path) -> dict[str, float]:
+    """Nodes that may not connect for a while, and until when, in seconds since the epoch."""
+    try:
+        found = json.loads((home / _KEPT_OUT).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(node_id): float(until) for node_id, until in found.items()}
+
+
+def keep_out(home: Path, until: Mapping[str, float]) -> None:
+    """Take accounts out of the configuration, at once; they stay known."""
+    with _locked(home):
+        write_private(home / _KEPT_OUT, json.dumps(kept_out(home) | dict(until)))
+        write_accounts(home)
+    reload(home)
+
+
+def let_in(home: Path, now: float) -> list[str]:
+    """Put those back whose time is over, and say who they are."""
+    if not any(until <= now for until in kept_out(home).values()):
+        return []
+    with _locked(home):
+        found = kept_out(home)
+        over = [node_id for node_id, until in found.items() if until <= now]
+        left = {node_id: until for node_id, until in found.items() if node_id not in over}
+        write_private(home / _KEPT_OUT, json.dumps(left))
+        write_accounts(home)
+        known = {node.node_id for node in read(home)}
+    reload(home)
+    return [node_id for node_id in over if node_id in known]
+
+
 def write_accounts(home: Path) -> Path:
     """Write the `accounts` block of the configuration, readable by its owner only, and return its path."""
     home.mkdir(parents=True, exist_ok=True)
     text = accounts_text(
         kept_secret(home / "nats-sys.secret"),
         kept_secret(home / "nats-compute.secret"),
-        live(read(home), time.time()),
+        _let_in(home, time.time()),
     )
     return write_private(home / ACCOUNTS, text)
 
@@ -108,6 +144,12 @@ def kept_secret(path: Path) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(24))
     return path.read_text().strip()
+
+
+def _let_in(home: Path, now: float) -> list[NodeAccount]:
+    """The accounts of the configuration."""
+    out = kept_out(home)
+    return [node for node in live(read(home), now) if out.get(node.node_id, 0.0) <= now]
 
 
 def _keep(home: Path, nodes: list[NodeAccount]) -> None:

@@ -23,6 +23,7 @@ STATE = frozenset(
         "nats-accounts.conf",
         "nats-ca.pem",
         "nats-compute.secret",
+        "nats-kept-out.json",
         "nats-nodes.json",
         "nats-nodes.lock",
         "nats-sys.secret",

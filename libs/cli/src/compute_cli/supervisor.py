@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from compute_cli import doorkeeper, nats_server
 from compute_cli.children import Child, Say, end_groups, recorded_process
 from compute_cli.containers import end_containers
+from compute_cli.flood_watch import FloodWatch
 from compute_cli.ports import taken_ports
 from compute_cli.suite import SERVICE_NAMES, SERVICES, Suite, child_environment, uvicorn_argv, write_suite
 from compute_common.access.listening import REFUSED, refusal_to_listen
@@ -70,6 +71,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._lock: IO[str] | None = None
         self._doorkeeper: asyncio.Task[None] | None = None
+        self._flood_watch: asyncio.Task[None] | None = None
         self._logs: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -112,7 +114,7 @@ class Supervisor:
         """End everything that `start` started, engines included, within five seconds."""
         if self._lock is None:
             return
-        await end_tasks([self._doorkeeper, self._logs])
+        await end_tasks([self._doorkeeper, self._flood_watch, self._logs])
         nats = self._children.pop("nats", None)
         node = self._children.pop("compute-node", None)
         if node is not None:
@@ -162,6 +164,8 @@ class Supervisor:
             raise SuiteError(f"nats-server did not start; its log: {self._suite.logs / 'nats.log'}")
         keeping = doorkeeper.keep(self._suite.home, self._suite.nats_url)
         self._doorkeeper = asyncio.create_task(keeping, name="invitations")
+        watching = FloodWatch(self._suite.home, self._suite.nats_url, self._say).keep()
+        self._flood_watch = asyncio.create_task(watching, name="flood watch")
 
     async def _wait_ready(self) -> None:
         certificate = self._environment.get("COMPUTE_TLS_CERT")
