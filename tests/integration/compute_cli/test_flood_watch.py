@@ -1,6 +1,7 @@
 """A node that floods the server, and comes back at once each time, beside an honest one that works."""
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -130,3 +131,23 @@ async def test_an_operators_word_counts_at_once(nats_server: NatsServer) -> None
     assert await is_out()
     again = await enter(nats_server, EVIL)
     assert not await is_refused(url_of(nats_server, again))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nats-py, when it is refused
+async def test_a_worker_that_was_kept_out_goes_on_when_it_may(nats_server: NatsServer, bus: Bus) -> None:
+    account = await enter(nats_server, HONEST)
+    worker = Worker(HONEST, nats_url=url_of(nats_server, account), announce=True)
+
+    @worker.handles("own")
+    async def double(job: Job) -> object:
+        return {"doubled": job.payload["n"] * 2}
+
+    async with cluster(nats_server.url) as (_, client), working(worker):
+        await known(bus, HONEST)
+        node_accounts.keep_out(nats_server.home, {HONEST: time.time() + 1})
+        await waiting.until(lambda: not worker.bus.connected, 5)
+        await asyncio.sleep(1)  # it is refused several times
+        assert node_accounts.let_in(nats_server.home, time.time()) == [HONEST]
+        await waiting.until(lambda: worker.bus.connected, 10)
+        await one_item(client)
+    gc.collect()  # the sockets that nats-py left open, in here where they are expected
