@@ -28,7 +28,7 @@ WORK = (
         "work-marshaling",
         "nodes",
         work.Assignment,
-        "The whole item for one node; a node takes only its own and drops a lower epoch",
+        "The whole item for one node; a node takes only its own, and asks the queue about a lower epoch",
     ),
     Channel(
         subjects.WORK_COMPLETED,

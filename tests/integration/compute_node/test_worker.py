@@ -1,6 +1,7 @@
 """The SDK's worker with the real queue and the real registry: runs, reports, hands back, survives."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -178,12 +179,6 @@ async def test_assignments_of_others_repeated_and_of_older_leaders_are_dropped(
     async def work(job: Job) -> Any:
         ran.append((job.work_id, job.attempt))
 
-    def assignment(work_id: str, **values: Any) -> dict[str, Any]:
-        now = "2026-01-01T00:00:00Z"
-        base = {"work_id": work_id, "request_id": work_id, "node_id": "box.one", "attempt": 1, "epoch": 5}
-        times = {"assigned_at": now, "lease_expires_at": now, "expires_at": now}
-        return {**base, **times, "work_type": "job", "workload_type": "job", **values}
-
     async with working(worker):
         await until(lambda: worker.bus.connected)
         await bus.publish(subjects.WORK_ASSIGNED, assignment("a"))
@@ -200,3 +195,35 @@ async def test_assignments_of_others_repeated_and_of_older_leaders_are_dropped(
             await bus.publish(subjects.WORK_ASSIGNED, message)
         await until(lambda: ("e", 1) in ran)
     assert ran == [("a", 1), ("a", 2), ("e", 1)]
+
+
+async def test_a_forged_epoch_shuts_the_true_leader_out_of_nothing(nats_server: NatsServer, bus: Bus) -> None:
+    worker = worker_of(nats_server)
+    ran: list[str] = []
+
+    @worker.handles("job")
+    async def work(job: Job) -> Any:
+        ran.append(job.work_id)
+        return "done"
+
+    async with cluster(nats_server.url) as (service, client), working(worker):
+        await until(lambda: "box.one" in service.nodes.fleet.nodes)
+        for epoch in (1 << 53, int(time.time()) + 1):  # absurd, and none that a clock could tell
+            await bus.publish(subjects.WORK_ASSIGNED, assignment(f"forged-{epoch}", epoch=epoch))
+            await until(lambda: ran[-1:] == [f"forged-{epoch}"])  # noqa: B023 - awaited at once
+            for _item in range(2):
+                item = await ended(client, await submit(client, work_type="job"))
+                assert (item["status"], item["result"], item["attempt"]) == ("completed", "done", 1)
+        await bus.publish(subjects.WORK_ASSIGNED, assignment("nobody-gave-it", epoch=5))
+        await bus.publish(subjects.WORK_ASSIGNED, assignment(item["work_id"], epoch=5, attempt=2))
+        await until(lambda: not worker._background)
+        await ended(client, await submit(client, work_type="job"))
+    assert len(ran) == len(set(ran)) == 7
+    assert "nobody-gave-it" not in ran
+
+
+def assignment(work_id: str, **values: Any) -> dict[str, Any]:
+    now = "2026-01-01T00:00:00Z"
+    base = {"work_id": work_id, "request_id": work_id, "node_id": "box.one", "attempt": 1, "epoch": 5}
+    times = {"assigned_at": now, "lease_expires_at": now, "expires_at": now}
+    return {**base, **times, "work_type": "job", "workload_type": "job", **values}

@@ -154,7 +154,7 @@ async def test_a_worker_goes_on_after_any_message(
             for data in messages(3, COUNT, names, **LIKELY):
                 await bus.client.publish(subject, data)
         order = {
-            "work_id": "w-good", "request_id": "w-good", "node_id": NODE, "attempt": 1, "epoch": 10**31,
+            "work_id": "w-good", "request_id": "w-good", "node_id": NODE, "attempt": 1, "epoch": 1 << 53,
             "work_type": "good", "workload_type": "good", "priority": 5, "payload": {}, "timeout_seconds": 30,
             "assigned_at": rfc3339(utc_now()), "lease_expires_at": rfc3339(utc_now()),
             "expires_at": rfc3339(utc_now()),

@@ -23,6 +23,18 @@ def test_each_attempt_of_its_own_items_is_admitted_once() -> None:
     assert admission.admit("me", "c", 1, 4)
 
 
+def test_only_an_older_epoch_is_a_reason_to_ask() -> None:
+    admission = Admission("me")
+    assert not admission.is_doubted("me", "a", 1, 5)
+    assert admission.admit("me", "forged", 1, 1 << 53)
+    assert admission.is_doubted("me", "a", 1, 5)
+    assert not admission.is_doubted("other", "a", 1, 5)
+    assert not admission.is_doubted("me", "forged", 1, 5), "that attempt was taken already"
+    admission.believe(5)
+    assert admission.admit("me", "a", 1, 5)
+    assert not admission.is_doubted("me", "b", 1, 6)
+
+
 def test_the_host_is_described_by_what_can_be_read(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  2048000 kB\nMemAvailable: 1024000 kB\nNonsense\nSwapTotal: x kB\n")

@@ -26,6 +26,15 @@ class Admission:
             self._attempts.popitem(last=False)
         return True
 
+    def is_doubted(self, node_id: str, work_id: str, attempt: int, epoch: int) -> bool:
+        """Whether only its epoch stands against it: of an older leader, or a forged one came before."""
+        new = node_id == self._node_id and attempt > self._attempts.get(work_id, 0)
+        return new and epoch < self._epoch
+
+    def believe(self, epoch: int) -> None:
+        """The queue says that this is its leader's."""
+        self._epoch = epoch
+
     def forget_epoch(self) -> None:
         """After a reconnect the queue may be another one, with younger leaders."""
         self._epoch = 0

@@ -25,6 +25,7 @@ from compute_common.bus_auth import NatsSettings
 from compute_common.ids import check_identifier
 from compute_common.schemas.work import Assignment, Cancelled
 from compute_node.admission import Admission
+from compute_node.confirmation import Confirmation
 from compute_node.job import Handler, Job, WorkError
 from compute_node.presence import Presence
 from compute_node.renewal import Renewal
@@ -72,6 +73,7 @@ class Worker:
         self._mark = f'"{node_id}"'.encode()
         self._reports = Reports(self.bus, node_id)
         self._admission = Admission(node_id)
+        self._confirmation = Confirmation(self.bus, node_id)
         self._handlers: dict[str, Handler] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -157,6 +159,23 @@ class Worker:
             return
         if item.session not in (None, self.presence.session):
             return  # given to an earlier run under this id; the marshaler gives it again
+        if self._admission.is_doubted(item.node_id, item.work_id, item.attempt, item.epoch):
+            self._spawn(self._doubt(item))
+            return
+        self._take(item)
+
+    async def _doubt(self, item: Assignment) -> None:
+        """A higher epoch was heard before: the queue itself says which of the two is its leader's."""
+        names = {"work_id": item.work_id, "epoch": item.epoch}
+        if not await self._confirmation.holds(item):
+            log.info("an assignment with an older epoch is dropped", **names)
+            return
+        log.warning("an epoch that was heard is not the queue's; its own counts again", **names)
+        self._admission.believe(item.epoch)
+        self._take(item)
+
+    def _take(self, item: Assignment) -> None:
+        """Run it, each attempt once; while leaving, hand it back."""
         if not self._admission.admit(item.node_id, item.work_id, item.attempt, item.epoch):
             return
         if self._leaving:

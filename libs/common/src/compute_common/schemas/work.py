@@ -165,8 +165,8 @@ class Assignment(Wire):
     work_id: str
     request_id: str
     node_id: str
-    attempt: int
-    epoch: int = 0
+    attempt: Annotated[int, Field(ge=0, le=1_000_000)]
+    epoch: Annotated[int, Field(ge=0, le=1 << 53)] = 0
     work_type: str
     workload_type: str
     model_name: str | None = None
