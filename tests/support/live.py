@@ -21,7 +21,7 @@ async def listening(service: Service) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
-        await until(lambda: server.started)
+        await until(lambda: server.started or task.done(), 20)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from compute_common import subjects
-from compute_common.bus import Bus, Message
+from compute_common.bus import Bus
 from node_registry.service import NodeRegistry
 from node_registry.settings import Settings as RegistrySettings
 from resource_detector.service import ResourceDetector
@@ -19,6 +19,7 @@ from tests.integration.gpu_orchestrator.hosts import Readings, orchestrator
 from tests.integration.vllm_orchestrator import hosts as vllm
 from tests.integration.work_marshaling import cluster
 from tests.support.apps import serving
+from tests.support.hearing import messages_on
 from tests.support.nats import NatsServer
 from tests.support.waiting import until
 
@@ -70,12 +71,7 @@ async def suite(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncItera
 
 
 async def test_a_critical_host_gets_nothing_new_until_it_is_well_again(suite: Suite, bus: Bus) -> None:
-    warnings: list[Message] = []
-
-    async def hear(message: Message) -> None:
-        warnings.append(message)
-
-    await bus.subscribe(subjects.GPU_MEMORY_WARNING, hear)
+    warnings = await messages_on(bus, subjects.GPU_MEMORY_WARNING)
     first = await cluster.submit(suite.queue)
     await _until_status(suite, first, "assigned")
 

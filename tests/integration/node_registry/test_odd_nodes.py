@@ -4,19 +4,13 @@ import asyncio
 from typing import Any
 
 from compute_common import subjects
-from compute_common.bus import Bus, Message
+from compute_common.bus import Bus
 from compute_common.wire_json import dump
-from node_registry.service import NodeRegistry
-from node_registry.settings import Settings
+from tests.integration.node_registry.one_registry import DEAF, registry
 from tests.support import waiting
 from tests.support.apps import serving
+from tests.support.hearing import messages_on
 from tests.support.nats import NatsServer
-
-DEAF = "nats://127.0.0.1:1"
-
-
-def registry(url: str = DEAF) -> NodeRegistry:
-    return NodeRegistry(Settings.model_validate({"NATS_URL": url, "NATS_WAIT_SECONDS": 0.2}))
 
 
 def gpu(index: int) -> dict[str, Any]:
@@ -24,12 +18,7 @@ def gpu(index: int) -> dict[str, Any]:
 
 
 async def test_two_hosts_under_one_id_are_reported(nats_server: NatsServer, bus: Bus) -> None:
-    events: list[Message] = []
-
-    async def hear(body: Message) -> None:
-        events.append(body)
-
-    await bus.subscribe(subjects.NODES_EVENT, hear)
+    events = await messages_on(bus, subjects.NODES_EVENT)
     async with serving(registry(nats_server.url)) as client:
         for boot in ("a", "b", "a", "b"):
             announced = {"node_id": "twin", "hostname": f"host-{boot}", "boot_id": boot}
@@ -47,7 +36,7 @@ async def test_two_hosts_under_one_id_are_reported(nats_server: NatsServer, bus:
 
 
 async def test_a_clock_an_hour_off_is_told_and_not_trusted() -> None:
-    async with serving(registry()) as client:
+    async with serving(registry(DEAF)) as client:
         node = {"node_id": "late", "hostname": "h", "timestamp": "2001-01-01T00:00:00Z"}
         await client.post("/register", json=node)
         await client.post("/heartbeat", json={"node_id": "late", "timestamp": "2001-01-01T00:00:00+01:00"})
@@ -69,7 +58,7 @@ async def test_an_announced_address_is_never_fetched() -> None:
 
     server = await asyncio.start_server(visited, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, serving(registry()) as client:
+    async with server, serving(registry(DEAF)) as client:
         liar = {
             "node_id": "liar",
             "hostname": f"127.0.0.1:{port}",

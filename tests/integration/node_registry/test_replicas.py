@@ -14,13 +14,14 @@ import nats.errors
 import pytest
 
 from compute_common import jetstream, subjects, wire_json
-from compute_common.bus import Bus, Message
+from compute_common.bus import Bus
 from compute_common.problems import Problem
 from compute_common.tasks import end_tasks
 from node_registry.service import NodeRegistry
 from node_registry.settings import Settings
 from tests.support import waiting
 from tests.support.apps import serving
+from tests.support.hearing import messages_on
 from tests.support.nats import NatsServer
 
 QUESTIONS_PER_S = 300
@@ -52,19 +53,8 @@ async def replica(server: NatsServer, name: str) -> AsyncIterator[asyncio.subpro
         await process.wait()
 
 
-async def heard(bus: Bus, subject: str) -> list[Message]:
-    messages: list[Message] = []
-
-    async def hear(body: Message) -> None:
-        messages.append(body)
-
-    await bus.subscribe(subject, hear)
-    await bus.flush()
-    return messages
-
-
 async def test_one_change_one_event_and_one_answer(nats_server: NatsServer, bus: Bus) -> None:
-    events = await heard(bus, subjects.NODES_EVENT)
+    events = await messages_on(bus, subjects.NODES_EVENT)
     first, second = registry(nats_server, "one"), registry(nats_server, "two")
     async with serving(first) as one, serving(second) as two:
         assert (first.registrar.lease.held, second.registrar.lease.held) == (True, False)
@@ -143,7 +133,7 @@ async def test_killing_the_writer_lets_the_other_take_over(nats_server: NatsServ
 async def test_a_killed_writer_publishes_again_as_soon_as_it_is_back(
     nats_server: NatsServer, bus: Bus
 ) -> None:
-    events = await heard(bus, subjects.NODES_EVENT)
+    events = await messages_on(bus, subjects.NODES_EVENT)
 
     async def is_told(node_id: str) -> bool:
         await bus.publish(subjects.NODES_ANNOUNCE, {"node_id": node_id, "hostname": str(time.monotonic())})
@@ -172,7 +162,7 @@ async def test_a_standby_writes_nothing_not_even_a_drain(nats_server: NatsServer
 
 
 async def test_a_process_that_stood_still_blames_nobody(nats_server: NatsServer, bus: Bus) -> None:
-    events = await heard(bus, subjects.NODES_EVENT)
+    events = await messages_on(bus, subjects.NODES_EVENT)
     beating = asyncio.create_task(beats(bus, "n1"))
     try:
         async with replica(nats_server, "one") as process:

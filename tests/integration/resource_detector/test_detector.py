@@ -1,38 +1,24 @@
 """The detector on this very host and on recorded ones, announcing over a real NATS server."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from compute_common import subjects
-from compute_common.bus import Bus, Message
+from compute_common.bus import Bus
 from compute_common.schemas.node import Heartbeat, NodeDocument
 from resource_detector.service import ResourceDetector
 from resource_detector.settings import Settings
 from tests.support.apps import serving
+from tests.support.hearing import messages_on
 from tests.support.nats import NatsServer
+from tests.support.waiting import until
 from tests.unit.resource_detector.trees import amd_card, host_tree
 
 
 def detector(url: str, **settings: Any) -> ResourceDetector:
     given = {"NATS_URL": url, "NATS_WAIT_SECONDS": 1, "NODE_ID": "box.1", **settings}
     return ResourceDetector(Settings.model_validate(given))
-
-
-async def eventually(probe: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not probe():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
-
-
-def hear_into(heard: list[Message]) -> Callable[[Message], Awaitable[None]]:
-    async def hear(body: Message) -> None:
-        heard.append(body)
-
-    return hear
 
 
 async def test_this_host() -> None:
@@ -67,11 +53,8 @@ async def test_cached_answers_are_quick_and_the_loop_is_not_blocked() -> None:
 
 
 async def test_announces_and_beats(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
-    announced: list[Message] = []
-    beats: list[Message] = []
-    await bus.subscribe(subjects.NODES_ANNOUNCE, hear_into(announced))
-    await bus.subscribe(subjects.NODES_HEARTBEAT, hear_into(beats))
-    await bus.flush()
+    announced = await messages_on(bus, subjects.NODES_ANNOUNCE)
+    beats = await messages_on(bus, subjects.NODES_HEARTBEAT)
     roots = host_tree(tmp_path)
     service = detector(
         nats_server.url,
@@ -82,7 +65,7 @@ async def test_announces_and_beats(nats_server: NatsServer, bus: Bus, tmp_path: 
         NODE_LABELS="room=a",
     )
     async with serving(service):
-        await eventually(lambda: bool(announced) and len(beats) >= 3)
+        await until(lambda: bool(announced) and len(beats) >= 3)
         document = NodeDocument.model_validate(announced[0])
         assert (document.node_id, document.managed, document.heartbeat_seconds) == ("box.1", True, 0.2)
         assert document.labels == {"room": "a"}
@@ -94,11 +77,11 @@ async def test_announces_and_beats(nats_server: NatsServer, bus: Bus, tmp_path: 
 
         quiet = len(announced)
         at_rest = len(beats)
-        await eventually(lambda: len(beats) >= at_rest + 5)
+        await until(lambda: len(beats) >= at_rest + 5)
         assert len(announced) == quiet, "nothing changed, nothing is announced"
 
         amd_card(roots, 0, 196_592, 90402)
-        await eventually(lambda: len(announced) > quiet, 5)
+        await until(lambda: len(announced) > quiet, 5)
         assert announced[-1]["gpus"][0]["name"] == "AMD Instinct MI300X"
         assert announced[-1]["platform"] == "rocm"
 
@@ -107,30 +90,26 @@ async def test_announces_and_beats(nats_server: NatsServer, bus: Bus, tmp_path: 
         for subject, node_id in questions:
             announced.clear()
             await bus.publish(subject, {"node_id": node_id})
-            await eventually(lambda: bool(announced), 3)
+            await until(lambda: bool(announced), 3)
 
 
 async def test_back_after_nats_was_away(nats_server: NatsServer, bus: Bus) -> None:
-    announced: list[Message] = []
-    await bus.subscribe(subjects.NODES_ANNOUNCE, hear_into(announced))
-    await bus.flush()
+    announced = await messages_on(bus, subjects.NODES_ANNOUNCE)
     async with serving(detector(nats_server.url)):
-        await eventually(lambda: bool(announced))
+        await until(lambda: bool(announced))
         nats_server.stop(kill=True)
-        await eventually(lambda: not bus.connected)
+        await until(lambda: not bus.connected)
         heard = len(announced)
         nats_server.start()
-        await eventually(lambda: bus.connected)
+        await until(lambda: bus.connected)
         await bus.publish(subjects.NODES_REANNOUNCE, {"node_id": "*"})
-        await eventually(lambda: len(announced) > heard)
+        await until(lambda: len(announced) > heard)
 
 
 async def test_hostile_requests_to_announce(nats_server: NatsServer, bus: Bus) -> None:
-    announced: list[Message] = []
-    await bus.subscribe(subjects.NODES_ANNOUNCE, hear_into(announced))
-    await bus.flush()
+    announced = await messages_on(bus, subjects.NODES_ANNOUNCE)
     async with serving(detector(nats_server.url)):
-        await eventually(lambda: bool(announced))
+        await until(lambda: bool(announced))
         for data in (
             b"",
             b"[]",
@@ -142,7 +121,7 @@ async def test_hostile_requests_to_announce(nats_server: NatsServer, bus: Bus) -
             await bus.client.publish(subjects.NODES_REANNOUNCE, data)
         heard = len(announced)
         await bus.publish(subjects.NODES_REANNOUNCE, {"node_id": "box.1"})
-        await eventually(lambda: len(announced) > heard)
+        await until(lambda: len(announced) > heard)
 
 
 async def test_nats_knows_the_connection_by_the_nodes_name() -> None:

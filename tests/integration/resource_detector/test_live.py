@@ -14,6 +14,7 @@ import pytest
 
 from compute_common import subjects
 from compute_common.bus import Bus, Message
+from tests.support.hearing import messages_on
 from tests.support.nats import NatsServer
 from tests.support.nvml import Played, Scenario, scenarios
 from tests.support.ports import free_port
@@ -59,14 +60,7 @@ async def _alive(client: httpx.AsyncClient) -> bool:
 
 @pytest.fixture
 async def announced(bus: Bus) -> list[Message]:
-    heard: list[Message] = []
-
-    async def hear(body: Message) -> None:
-        heard.append(body)
-
-    await bus.subscribe(subjects.NODES_ANNOUNCE, hear)
-    await bus.flush()
-    return heard
+    return await messages_on(bus, subjects.NODES_ANNOUNCE)
 
 
 async def seconds_until(change: Callable[[], None], heard: Callable[[], bool]) -> float:

@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from compute_cli.main import app
+from tests.integration.vllm_orchestrator.attaching import attach
 from tests.integration.vllm_orchestrator.hosts import orchestrator
-from tests.integration.vllm_orchestrator.listening import attach, listening
 from tests.support.hub import HubStandIn
+from tests.support.live import listening
 from tests.support.nats import NatsServer
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.waiting import until

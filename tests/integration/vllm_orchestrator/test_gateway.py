@@ -11,8 +11,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from tests.integration.vllm_orchestrator.attaching import attach
 from tests.integration.vllm_orchestrator.hosts import orchestrator
-from tests.integration.vllm_orchestrator.listening import attach, listening
+from tests.support.live import listening
 from tests.support.nats import NatsServer
 from tests.support.scripted_engine import Ending, ScriptedEngine
 from tests.support.waiting import until

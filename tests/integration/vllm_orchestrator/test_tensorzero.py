@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.vllm_orchestrator.attaching import attach
 from tests.integration.vllm_orchestrator.hosts import (
     INSTANCES,
     SMOLLM,
@@ -15,8 +16,8 @@ from tests.integration.vllm_orchestrator.hosts import (
     until,
     until_status,
 )
-from tests.integration.vllm_orchestrator.listening import attach, listening
 from tests.support.apps import serving
+from tests.support.live import listening
 from tests.support.nats import NatsServer
 from tests.support.scripted_engine import ScriptedEngine
 
