@@ -8,8 +8,7 @@ import pytest
 
 from compute_common.bus import Bus
 from compute_common.bus_auth import NatsSettings
-from tests.faults.real_run import AWAY
-from tests.faults.servers import Server, three
+from tests.faults.servers import Server, meta_leader_is_there, three
 from tests.support import waiting
 
 
@@ -29,13 +28,6 @@ async def cluster(servers: list[Server]) -> AsyncIterator[Bus]:
     own.start()
     assert await own.wait_connected(5)
 
-    async def meta_leader_is_there() -> bool:
-        try:
-            await own.jetstream(1).account_info()
-        except AWAY:
-            return False
-        return True
-
-    await waiting.until(meta_leader_is_there, 30)
+    await waiting.until(lambda: meta_leader_is_there(own), 30)
     yield own
     await own.stop()

@@ -7,6 +7,9 @@ import socket
 import subprocess
 from pathlib import Path
 
+import nats.errors
+import nats.js.errors
+
 from compute_cli.nats_server import find_binary
 from compute_common.bus import Bus
 from compute_common.jetstream import WORK_STREAM
@@ -86,6 +89,15 @@ def three(home: Path, address: str = "127.0.0.1") -> list[Server]:
         )
         for n in range(3)
     ]
+
+
+async def meta_leader_is_there(bus: Bus) -> bool:
+    """Whether JetStream answers for the whole cluster."""
+    try:
+        await bus.jetstream(1).account_info()
+    except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError):
+        return False
+    return True
 
 
 async def leader_and_copies(bus: Bus, stream: str = WORK_STREAM) -> tuple[str, int]:

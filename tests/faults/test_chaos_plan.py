@@ -1,6 +1,6 @@
 """Plans of chaos: a seed is a plan, all in its time, and seeds together strike everything."""
 
-from tests.faults.chaos.plan import COPIES, HOSTS, LONGEST_STOP_SECONDS, ON_HOST, plan
+from tests.faults.chaos.plan import ACTS, CLOCKS, COPIES, HOSTS, LONGEST_STOP_SECONDS, ON_HOST, plan
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -13,10 +13,13 @@ def test_all_is_over_in_time() -> None:
         assert [each.at for each in faults] == sorted(each.at for each in faults)
         assert all(each.at >= 0 and each.at + each.seconds <= 30.0001 for each in faults)
         assert all(each.seconds <= LONGEST_STOP_SECONDS for each in faults if each.act == "stop")
-        assert all((each.act == "cut") == each.target.endswith("/link") for each in faults)
+        for part, act in ACTS.items():
+            assert all((each.act == act) == each.target.endswith(f"/{part}") for each in faults)
+        assert all((each.by != 0) == (each.act in ("shift", "slow")) for each in faults)
 
 
 def test_nothing_is_spared() -> None:
     struck = {each.target for seed in range(100) for each in plan(seed, 600, 5)}
     centre = {f"{name} {copy}" for name, count in COPIES.items() for copy in range(count)}
-    assert struck == centre | {f"host {host}/{name}" for host in range(HOSTS) for name in ON_HOST}
+    clocks = {f"{name} {copy}/clock" for name in CLOCKS for copy in range(COPIES[name])}
+    assert struck == centre | clocks | {f"host {host}/{name}" for host in range(HOSTS) for name in ON_HOST}

@@ -22,9 +22,9 @@ from compute_common.bus_auth import NatsSettings
 from tests.faults import rig
 from tests.faults.chaos.places import Place, places
 from tests.faults.chaos.plan import HOSTS
-from tests.faults.servers import three
-from tests.faults.test_three_servers import meta_leader_is_there
+from tests.faults.servers import meta_leader_is_there, three
 from tests.support import waiting
+from tests.support.bent import Bent
 from tests.support.ports import free_ports
 
 SHARED = {
@@ -78,6 +78,7 @@ class Cluster:
         self.urls: dict[str, str] = {}
         own = {name: value for name, value in os.environ.items() if name not in ("NATS_URL", "NODE_ID")}
         self._environment = own | SHARED | {"COMPUTE_HOME": str(home / "centre")}
+        self.bent = Bent(home / "bent")
         self.bus = Bus(NatsSettings(NATS_URL=",".join(self.nats_urls)), "chaos")
 
     async def start(self) -> None:
@@ -91,6 +92,7 @@ class Cluster:
                 await self._central(f"{name} {copy}", package, port)
         for number, place in enumerate(self._places):
             environment = self._environment | await place.environment(self.nats_urls)
+            environment |= self.bent.environment(f"host {number}")
             await self._host(Machine(place, number, self.home / f"host-{number}", environment), number)
 
     async def _central(self, name: str, package: str, port: int) -> None:
@@ -100,7 +102,11 @@ class Cluster:
             "COMPUTE_REPLICA": name.replace(" ", "-"),
         }
         self.urls[name] = f"http://127.0.0.1:{port}"
-        await self._launch(name, uvicorn_argv(package, "127.0.0.1", port), self._environment | more)
+        await self._launch(
+            name,
+            uvicorn_argv(package, "127.0.0.1", port),
+            self._environment | self.bent.environment(name) | more,
+        )
 
     async def _host(self, machine: Machine, number: int) -> None:
         self.machines.append(machine)

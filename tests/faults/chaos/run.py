@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import httpx
 import psutil
@@ -95,12 +96,28 @@ class ChaosRun:
                 tasks.create_task(self._strike(fault))
 
     async def _strike(self, fault: Fault) -> None:
-        if fault.act == "cut":
-            place = self._own.machines[int(fault.target.partition("/")[0].split()[1])].place
+        machine, _, part = fault.target.partition("/")
+        if part == "link":
+            place = self._own.machines[int(machine.split()[1])].place
             await place.cut()
             await asyncio.sleep(fault.seconds)
             await place.mend()
+        elif part in ("clock", "disk"):
+            await self._bend(machine, part, fault)
+        else:
+            await self._hit(fault)
+
+    async def _bend(self, machine: str, part: str, fault: Fault) -> None:
+        """Where two overlap on one machine, the later one counts and the earlier one's end ends both."""
+        if not self._own.bent.usable:
+            self.missed.append(fault)
             return
+        bend = partial(self._own.bent.bend, machine)
+        bend(shift_seconds=fault.by) if part == "clock" else bend(sync_seconds=fault.by)
+        await asyncio.sleep(fault.seconds)
+        bend()
+
+    async def _hit(self, fault: Fault) -> None:
         process = await asyncio.to_thread(self._own.process, fault.target)
         if process is None:  # it is down from an earlier fault
             self.missed.append(fault)
