@@ -1,11 +1,12 @@
 """The bus on a real server: requests, refusals, restarts."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from compute_common.bus import Bus, Message
 from compute_common.bus_auth import NatsSettings
 from compute_common.jetstream import WORK_STREAM, ensure_stream, work_stream
-from compute_common.problems import Problem, conflict
+from compute_common.problems import Problem, conflict, unavailable
 from compute_common.schemas.gpu import ReserveRequest
 from compute_common.subjects import WORK_SUBMIT
 from tests.support.nats import NatsServer
@@ -107,3 +108,14 @@ async def test_plain_clients_reach_server_info_and_a_receipt(bus: Bus) -> None:
     await ensure_stream(bus.jetstream(), work_stream())
     receipt = await bus.request(WORK_SUBMIT, {"work_type": "test"})
     assert (receipt["stream"], receipt["seq"]) == (WORK_STREAM, 1)
+
+
+async def test_a_refusal_in_a_connect_hook_is_one_line_without_a_traceback(bus: Bus) -> None:
+    async def refuse() -> None:
+        raise unavailable("storage", "not now")
+
+    with capture_logs() as told:
+        bus.on_connect(refuse)
+        await until(lambda: bool(told))
+    (line,) = told
+    assert (line["log_level"], line["detail"], "exc_info" in line) == ("warning", "not now", False)
