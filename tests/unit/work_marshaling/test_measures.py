@@ -104,6 +104,18 @@ def test_what_a_scrape_says() -> None:
     assert found["compute_work_wait_seconds_bucket,le=+Inf"] == 0  # what is replayed is not timed
 
 
+def test_what_a_node_with_an_account_says_is_counted_whether_it_counts_or_not() -> None:
+    log = Log()
+    for _ in range(3):
+        log.add("compute.node.a=2Eb.completed", {"work_id": "x"})
+    log.add("compute.node.a=2Eb.assigned", {})  # of the leader
+    log.add("compute.work.completed.v1", {"work_id": "x", "node_id": "a.b"})
+    service = service_with(log.state)
+    for record in log.records:
+        service.measures.observe(log.state.apply(record), record)
+    assert scraped(service)["compute_work_reports_total,node_id=a.b"] == 3
+
+
 def test_spans_are_counted_into_buckets() -> None:
     log = Log()
     service = service_with(log.state)

@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 from compute_common.enums import WorkStatus
 from compute_common.jetstream import RESULTS_BUCKET, SNAPSHOTS_BUCKET, WORK_STREAM
 from compute_common.shell.nats_metrics import Follower, StreamWatch
-from work_marshaling.events import Record
+from compute_common.subjects import untoken
+from work_marshaling.events import NODE_FAMILY, Record
 from work_marshaling.outcome import Outcome
 from work_marshaling.waiting import PRIORITIES
 
@@ -55,6 +56,7 @@ class Measures(Collector):
         self._wait = Spans("compute_work_wait_seconds", "From submission (or retry) to assignment")
         self._run = Spans("compute_work_run_seconds", "From assignment to completion")
         self._ended: Counter[tuple[str, ...]] = Counter()
+        self._reports: Counter[str] = Counter()
         self._nodes: set[str] = set()
         self._streams = StreamWatch(
             service.name,
@@ -76,6 +78,8 @@ class Measures(Collector):
     def observe(self, outcome: Outcome, record: Record) -> None:
         """Count one record; times only of what happens now, not of what is replayed."""
         self._events[outcome.event] += 1
+        if record.subject.startswith(NODE_FAMILY) and not record.subject.endswith(".assigned"):
+            self._reports[self._node(untoken(record.subject.split(".")[2]))] += 1
         item = outcome.item
         if item is None or record.time < self._started:
             return
@@ -112,6 +116,12 @@ class Measures(Collector):
             "Records of the log that changed nothing, by reason",
             ["reason"],
             state.ignored,
+        )
+        yield _counter(
+            "compute_work_reports",
+            "Records in the name of a node with a NATS account of its own",
+            ["node_id"],
+            self._reports,
         )
         yield CounterMetricFamily("compute_work_retries", "Retries", value=state.totals.retried)
         yield CounterMetricFamily("compute_work_timeouts", "Expired leases", value=state.totals.timed_out)
