@@ -68,6 +68,9 @@ async def scripted(script: Script) -> AsyncIterator[Script]:
 
 async def _one(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     head = await reader.readuntil(b"\r\n\r\n")
+    if head.startswith(b"GET "):
+        await _answer(writer, 404, {"error": {"message": "no such route"}})
+        return True
     length = next(
         int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
     )
