@@ -1,6 +1,6 @@
 """gpu-utilization: each GPU, what is promised of it, and the host's RAM."""
 
-from scripts.grafana.panels import Json, Panel, Row, bad_from, dashboard, good_from, stat, variable
+from scripts.grafana.panels import Json, Panel, Row, bad_from, dashboard, good_from, share, stat, variable
 
 _GPU = 'node_id=~"$node", device=~"$gpu"'
 _RAM = 'node_id=~"$node", device="ram"'
@@ -51,12 +51,10 @@ _NOW = Row(
 _USE = Row(
     "Each GPU",
     (
-        Panel(
+        share(
             "Utilisation",
             "The share of time in which the GPU did something.",
             {_NAME: f"compute_gpu_utilization_ratio{{{_GPU}}}"},
-            "percentunit",
-            most=1,
         ),
         Panel(
             "Temperature",

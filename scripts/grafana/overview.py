@@ -1,6 +1,6 @@
 """compute-overview: is all well, and where is it not."""
 
-from scripts.grafana.panels import Json, Panel, Row, bad_from, dashboard, good_from, stat, variable
+from scripts.grafana.panels import Json, Panel, Row, bad_from, dashboard, good_from, share, stat, variable
 
 _REQUESTS = "compute_http_request_duration_seconds"
 _RATE = f"sum by (service) (rate({_REQUESTS}_count[$__rate_interval]))"
@@ -59,20 +59,16 @@ _NODES = Row(
             {"{{tier}}": "max by (tier) (compute_nodes_online)"},
             stacked=True,
         ),
-        Panel(
+        share(
             "CPU by node",
             "The share of a node's CPUs that is busy, as it says in its heartbeat.",
             {"{{node_id}}": 'max by (node_id) (compute_utilization_cpu{node_id=~"$node"})'},
-            "percentunit",
-            most=1,
         ),
-        Panel(
+        share(
             "RAM by node",
             "The share of a node's RAM that is used.",
             {"{{node_id}}": 'max by (node_id) (compute_utilization_memory{node_id=~"$node"})'},
-            "percentunit",
             steps=bad_from(0.85, 0.95),
-            most=1,
         ),
         Panel(
             "GPU memory of the fleet",
@@ -83,12 +79,10 @@ _NODES = Row(
             },
             "bytes",
         ),
-        Panel(
+        share(
             "GPU use by node",
             "The mean over a node's GPUs.",
             {"{{node_id}}": 'max by (node_id) (compute_utilization_gpu{node_id=~"$node"})'},
-            "percentunit",
-            most=1,
         ),
         Panel(
             "Seconds to out of memory",
@@ -210,13 +204,11 @@ _NATS = Row(
             {"{{stream}}": "max by (stream) (compute_jetstream_stored_bytes)"},
             "bytes",
         ),
-        Panel(
+        share(
             "Disk of JetStream",
             "The share of what a server may store; at 1 it accepts nothing more.",
             {"{{server}}": "compute_nats_server_stored_bytes / (compute_nats_server_store_limit_bytes > 0)"},
-            "percentunit",
             steps=bad_from(0.8, 0.95),
-            most=1,
         ),
         Panel(
             "Server connections",

@@ -38,6 +38,11 @@ def stat(title: str, description: str, query: str, **more: Any) -> Panel:
     return Panel(title, description, {legend: query}, **{"kind": "stat", "width": 4, "height": 4, **more})
 
 
+def share(title: str, description: str, queries: Mapping[str, str], **more: Any) -> Panel:
+    """The course of a part of a whole: from 0 to 1, shown in percent."""
+    return Panel(title, description, queries, "percentunit", most=1, **more)
+
+
 def bad_from(orange: float, red: float | None = None) -> tuple[tuple[float | None, str], ...]:
     """Green below; `red` is absent where there is nothing worse."""
     steps: list[tuple[float | None, str]] = [(None, GREEN), (orange, ORANGE)]
