@@ -68,13 +68,9 @@ async def scripted(script: Script) -> AsyncIterator[Script]:
 
 async def _one(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     head = await reader.readuntil(b"\r\n\r\n")
-    if head.startswith(b"GET "):
-        await _answer(writer, 404, {"error": {"message": "no such route"}})
-        return True
-    length = next(
-        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-    )
-    body = json.loads(await reader.readexactly(length))
+    lengths = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    length = int(next(lengths, b":0").split(b":")[1])
+    body = json.loads(await reader.readexactly(length) or b"{}")
     shown = next((x[15:] for x in head.decode().split("\r\n") if x.startswith("Authorization: ")), "")
     script.shown.add(shown)
     if script.key is not None and shown != f"Bearer {script.key}":
@@ -85,7 +81,7 @@ async def _one(script: Script, reader: asyncio.StreamReader, writer: asyncio.Str
         ids = [sum(word.encode()) for word in words] if script.true_ids else list(range(len(words)))
         await _answer(writer, 200 if script.tokenize else 404, {"tokens": ids})
         return True
-    if (b"/chat/" in head) != script.chat:
+    if head.startswith(b"GET ") or (b"/chat/" in head) != script.chat:
         await _answer(writer, 404, {"error": {"message": "no such route"}})
         return True
     if script.manner == "refuses" or (script.strict and "ignore_eos" in body):

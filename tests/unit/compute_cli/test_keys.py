@@ -79,3 +79,16 @@ def test_the_environments_key_is_beside_them() -> None:
     both = KeyRing(Path(os.environ["COMPUTE_HOME"]) / "api-keys.json", SecretStr("of the environment"))
     assert both.find(made["token"]) is not None
     assert both.find("of the environment") is not None
+
+
+def test_the_first_key_shuts_the_door_and_says_so() -> None:
+    first = CliRunner().invoke(app, ["keys", "add", "ann"])
+    assert "every caller needs a key" in first.stderr
+    assert "every caller" not in CliRunner().invoke(app, ["keys", "add", "ben"]).stderr
+
+
+def test_no_key_left_is_a_shut_door() -> None:
+    assert "makes one" in CliRunner().invoke(app, ["keys", "list"]).stdout
+    keys("add", "ann", "--use")
+    keys("revoke", "ann")
+    assert "nobody is let in" in CliRunner().invoke(app, ["keys", "list"]).stdout

@@ -10,6 +10,9 @@ import httpx
 from compute_cli.suite import home_of, service_urls
 from compute_common.access.key_file import client_token
 from compute_common.access.tls import client_context
+from compute_common.ids import check_identifier
+
+OWN_KEY = "for the commands of this host: `compute keys add NAME --scope admin --use`, or COMPUTE_API_KEY"
 
 
 class Refused(Exception):  # noqa: N818 - reads as what happened
@@ -25,7 +28,10 @@ class Services:
 
     def __init__(self, environ: Mapping[str, str] | None = None, timeout_seconds: float = 35.0) -> None:
         environ = os.environ if environ is None else environ
-        self.urls = service_urls(environ)
+        try:
+            self.urls = service_urls(environ)
+        except ValueError as error:
+            raise Refused(str(error)) from error
         key = client_token(environ, home_of(environ))
         self._http = httpx.Client(
             timeout=timeout_seconds,
@@ -57,7 +63,7 @@ class Services:
         except httpx.HTTPError as error:
             raise Refused(f"{service} does not answer at {self.urls[service]}") from error
         if answer.is_error:
-            raise Refused(_refusal(url, answer))
+            raise Refused(refusal(url, answer))
         return answer.text
 
     def delete(self, service: str, path: str) -> dict[str, Any]:
@@ -71,7 +77,7 @@ class Services:
             with self._http.stream("GET", url, params=given) as answer:
                 if answer.is_error:
                     answer.read()
-                    raise Refused(_refusal(url, answer))
+                    raise Refused(refusal(url, answer))
                 kind = "message"
                 for line in answer.iter_lines():
                     word, _, rest = line.partition(": ")
@@ -106,13 +112,23 @@ class Services:
             body: dict[str, Any] = answer.json() if answer.content else {}
         except ValueError as error:
             raise Refused(f"{url} answered {answer.status_code} with something that is not JSON") from error
-        if answer.is_error:
-            raise Refused(str(body.get("detail", f"{url} answered {answer.status_code}")), body)
+        if not answer.is_success:
+            raise Refused(refusal(url, answer), body)
         return body
 
 
-def _refusal(url: str, answer: httpx.Response) -> str:
+def path_segment(name: str) -> str:
+    """`name` where it can be one segment of a path and no other route; `Refused` with the rule otherwise."""
     try:
-        return str(answer.json()["detail"])
+        return check_identifier(name)
+    except ValueError as error:
+        raise Refused(f"{name!r} is no name: {error}") from error
+
+
+def refusal(url: str, answer: httpx.Response) -> str:
+    """Why a service said no, in its words; a key that is wanted with how to get one."""
+    try:
+        detail = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         return f"{url} answered {answer.status_code}"
+    return f"{detail}; {OWN_KEY}" if answer.status_code == httpx.codes.UNAUTHORIZED else detail

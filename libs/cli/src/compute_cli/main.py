@@ -72,11 +72,14 @@ app.add_typer(keys.keys, name="keys", rich_help_panel="This host")
 
 
 def main() -> None:
-    """The console script: a refusal is one line on standard error and exit code 1."""
+    """The console script: a refusal, ours or the system's, is one line on standard error and exit code 1."""
     try:
         app()
     except Refused as error:
         say(str(error), "red")
+        sys.exit(1)
+    except OSError as error:  # a full disk, a COMPUTE_HOME that cannot be: the system's words, not a stack
+        say(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), "red")
         sys.exit(1)
 
 

@@ -15,8 +15,10 @@ def gib(mib: float | None) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A plain table; None becomes a dash."""
-    out = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """A plain table; None becomes a dash. What is too long for its column goes on below: no name is cut."""
+    out = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        out.add_column(column, overflow="fold")
     for row in rows:
         out.add_row(*(Text("–" if value is None else str(value)) for value in row))
     return out

@@ -26,6 +26,7 @@ from compute_common.times import rfc3339, utc_now
 keys = typer.Typer(
     help="API keys of this host's services: a change works within a second, without a restart."
 )
+NOBODY = ", and nobody is let in: `compute keys add NAME --scope admin --use` makes one"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,127}\Z")
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Its id, or its name where that is one key's.")]
 Use = Annotated[
@@ -48,7 +49,10 @@ def add(
     if not _NAME.match(name):
         raise fail("a name is letters, digits, spaces and ._@-")
     key, token = _new(name, scope, expires, rate)
+    first = not _known()
     _change(lambda known: [*known, key])
+    if first and not use:
+        say("from now on every caller needs a key, the commands of this host too: `--use` keeps one for them")
     _told(key, token, use, as_json)
 
 
@@ -150,7 +154,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> object:
     if not rows:
-        return "no keys; `compute keys add NAME` makes one"
+        return "no keys" + (NOBODY if _path().exists() else "; `compute keys add NAME` makes one")
     cells = [
         tuple(row[field] for field in ("key_id", "name", "scope", "created_at", "expires_at")) for row in rows
     ]

@@ -6,16 +6,15 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
-from urllib.parse import quote
 
 import nats.errors
 import typer
 from nats.aio.client import Client
 from pydantic import ValidationError
 
-from compute_cli.client import Refused, Services
+from compute_cli.client import Refused, Services, path_segment
 from compute_cli.commands.nats_tools import settings_here
-from compute_cli.console import AsJson, console, fail, show
+from compute_cli.console import AsJson, as_written, console, fail, show
 from compute_cli.host_questions import ask_log, connection
 from compute_cli.suite import SERVICE_NAMES, home_of
 from compute_common.checkup.program_log import read_log
@@ -45,17 +44,17 @@ def logs(
 
 
 def _instance(instance: str, node_id: str | None, follow: bool, lines: int, as_json: bool) -> None:
-    path = f"/api/v1/vllm/instances/{quote(instance, safe='')}/logs"
+    path = f"/api/v1/vllm/instances/{path_segment(instance)}/logs"
     with Services() as services:
         if not follow:
             tail = services.get(SERVICE, path, lines=lines, node_id=node_id)
-            show(tail, as_json, lambda found: "\n".join(found["lines"]))
+            show(tail, as_json, lambda found: as_written("\n".join(found["lines"])))
             return
         for kind, data in services.events(SERVICE, f"{path}/events", lines=lines, node_id=node_id):
             if kind == "problem":
                 raise Refused(str(json.loads(data).get("detail", data)))
             if kind == "message":
-                console.print(data if as_json else json.loads(data), markup=False, highlight=False)
+                console.print(as_written(data if as_json else json.loads(data)), crop=False)
 
 
 def _program(ask: LogAsk, node_id: str | None, follow: bool, as_json: bool) -> None:
