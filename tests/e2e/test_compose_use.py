@@ -70,7 +70,8 @@ def test_the_curl_examples_of_the_specification(compose: Compose) -> None:
     run = _perform(compose, measure)
     assert run.status_code == 202, run.text
     path = f"/api/v1/benchmark/{run.json()['benchmark_id']}"
-    assert compose.request("DELETE", "benchmark-runner", path).json()["status"] == "cancelled"
+    ended = compose.request("DELETE", "benchmark-runner", path).json()
+    assert ended["status"] == "cancelled", ended
 
 
 def test_a_process_outside_registers_and_works(compose: Compose) -> None:

@@ -40,6 +40,7 @@ async def a_leak_and_a_stray_are_found_out(own: Cluster) -> None:
 @pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.timeout(SECONDS + 600)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nats-py, when it is refused
 async def test_what_is_accepted_is_finished_and_nothing_is_left_behind(tmp_path: Path) -> None:
     if demo_model() is None or not has_engine():
         pytest.skip("needs the wheels of llama-server and its small model")

@@ -76,10 +76,10 @@ class Meter:
             else:
                 await self._on_target(benchmark_id, request)
         except asyncio.CancelledError:
-            await self._cut_off(benchmark_id)
+            await self._cut_off(benchmark_id, INTERRUPTED)
             raise
-        except (RunFailedError, GeneratorLostError, Problem) as error:
-            await records.end(benchmark_id, BenchmarkStatus.FAILED, str(error))
+        except (RunFailedError, GeneratorLostError, Problem) as error:  # what is cut off may end so too
+            await self._cut_off(benchmark_id, str(error))
         finally:
             self.cancelled.discard(benchmark_id)
             name = records.runs[benchmark_id].environment.get(TEMPORARY)
@@ -95,11 +95,12 @@ class Meter:
 
     # --- parts
 
-    async def _cut_off(self, benchmark_id: str) -> None:
+    async def _cut_off(self, benchmark_id: str, reason: str) -> None:
+        """The run failed for that reason, unless somebody wanted its end."""
         if benchmark_id in self.cancelled:
             await self._records.end(benchmark_id, BenchmarkStatus.CANCELLED, "cancelled")
         else:
-            await self._records.end(benchmark_id, BenchmarkStatus.FAILED, INTERRUPTED)
+            await self._records.end(benchmark_id, BenchmarkStatus.FAILED, reason)
 
     async def _on_target(self, benchmark_id: str, request: BenchmarkRequest) -> None:
         target = choose(request, await self._instances(request), self._settings.allowed_hosts)
