@@ -57,10 +57,9 @@ async def test_tokens_a_second_are_the_engines_own(tmp_path: Path, batch: int) -
                 f"\nbatch {batch}: {cell['output_tokens_per_s']:.1f} tokens/s, engine {speed:.1f}; "
                 f"TPOT {cell['tpot_ms']['mean']:.2f} ms, engine {gap:.2f}; {cell['note']}"
             )
-            off = {
-                "speed": cell["output_tokens_per_s"] / speed - 1,
-                "tpot": cell["tpot_ms"]["mean"] / gap - 1,
-            }
+            off = {"tpot": cell["tpot_ms"]["mean"] / gap - 1}
+            if batch == 1:
+                off["speed"] = cell["output_tokens_per_s"] / speed - 1
             if all(abs(share) <= WITHIN for share in off.values()):
                 return
     pytest.fail(f"off by {off} at the third turn")
