@@ -12,6 +12,18 @@ from tests.integration.resource_detector.played_host import RAM_MB, Detect
 from tests.support.nvml import Gpu, Played, Scenario, scenarios
 
 
+def run(code: str, played: Played) -> str:
+    """What a Python of its own prints, with the played library."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **played.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
 def test_a_lost_gpu_costs_only_itself(detect: Detect) -> None:
     found = detect(scenarios.lost(3))
     assert [gpu["index"] for gpu in found["gpus"]] == [0, 1, 2, 4, 5, 6, 7]
@@ -54,14 +66,8 @@ def test_an_old_driver_raises_what_is_no_nvml_error(nvml_library: Path, tmp_path
         "try: pynvml.nvmlDeviceGetComputeRunningProcesses(handle)\n"
         "except Exception as error: print(type(error).__name__, isinstance(error, pynvml.NVMLError))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **played.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "NVMLLibraryMismatchError False\n"
+    told = run(code, played)
+    assert told == "NVMLLibraryMismatchError False\n"
 
 
 def test_wsl(detect: Detect) -> None:
@@ -86,14 +92,8 @@ def test_the_library_of_wsl_is_found_where_the_loader_does_not_look(
         f"nvml.ELSEWHERE = ('/nowhere/libnvidia-ml.so.1', {str(library)!r})\n"
         "runpy.run_module('resource_detector', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **played.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)["gpus"][0]["name"] == "NVIDIA GeForce RTX 4090"
+    told = run(code, played)
+    assert json.loads(told)["gpus"][0]["name"] == "NVIDIA GeForce RTX 4090"
 
 
 @pytest.mark.parametrize("scenario", [scenarios.jetson(), scenarios.no_driver()], ids=["partial", "absent"])
